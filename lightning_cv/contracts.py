@@ -1,0 +1,180 @@
+"""What crosses file borders: sample and result types, the Protocols a net fulfils, and the conventions, said once.
+
+Letters: N images of a batch or boxes of an image; K classes; H, W height and width in pixels; L latent size.
+
+- image: float32 (3, H, W) RGB or (1, H, W) grey, 0 to 1. The net's own first layer normalises.
+- boxes: float32 (N, 4) as x1, y1, x2, y2 in pixels of the image tensor, far edge exclusive.
+- detection labels: int64, 1 to K; 0 is background, even for nets without a background logit.
+- class mask: int64 (H, W), 0 to K - 1, 255 is "do not count"; instance masks: bool (N, H, W).
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, NotRequired, Protocol, TypedDict, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+VOID = 255
+"""The class-mask value of pixels that no loss and no metric counts."""
+
+
+class DetectionSample(TypedDict):
+    """One image file and its objects, as a data set reads them: before any transform."""
+
+    image_id: str
+    image: NDArray[np.uint8]  # (H, W, 3) RGB
+    boxes: NDArray[np.float32]  # (N, 4)
+    labels: NDArray[np.int64]  # (N,), 1 to K
+    difficult: NDArray[np.bool_]  # (N,)
+
+
+class SegmentationSample(TypedDict):
+    """One image file and its class mask, before any transform."""
+
+    image_id: str
+    image: NDArray[np.uint8]  # (H, W, 3) RGB
+    mask: NDArray[np.uint8]  # (H, W), 0 to K - 1 and VOID
+
+
+class DetectionTarget(TypedDict):
+    """The objects of one image. `original_size` (H, W) is that of the file, in which metrics and results are given."""
+
+    image_id: str
+    boxes: Tensor  # float32 (N, 4)
+    labels: Tensor  # int64 (N,), 1 to K
+    difficult: Tensor  # bool (N,): VOC's "difficult"; False where the data set has no such mark
+    original_size: tuple[int, int]
+    masks: NotRequired[Tensor]  # bool (N, H, W)
+
+
+class Detections(TypedDict):
+    """What a detector found in one image, best score first."""
+
+    boxes: Tensor  # float32 (N, 4)
+    scores: Tensor  # float32 (N,), 0 to 1
+    labels: Tensor  # int64 (N,), 1 to K
+    masks: NotRequired[Tensor]  # bool (N, H, W)
+
+
+class DetectionBatch(TypedDict):
+    """A batch for detection: one image size a batch."""
+
+    images: Tensor  # float32 (N, 3, H, W)
+    targets: list[DetectionTarget]
+
+
+class SegmentationBatch(TypedDict):
+    """A batch for semantic segmentation; a padded border is VOID in the masks."""
+
+    images: Tensor  # float32 (N, 3, H, W)
+    masks: Tensor  # int64 (N, H, W)
+    image_ids: list[str]
+
+
+class ImageBatch(TypedDict):
+    """A batch of images with a class each, for autoencoders and classifiers."""
+
+    images: Tensor  # float32 (N, C, H, W)
+    labels: Tensor  # int64 (N,), 0 to K - 1
+    image_ids: list[str]
+
+
+class StepOutput(TypedDict):
+    """What a validation or test step hands to the callbacks.
+
+    preds and targets are: class masks int64 (N, H, W) twice for segmentation; `list[Detections]` and
+    `list[DetectionTarget]` for detection; reconstructed and original images for autoencoders, whose `terms` hold
+    per-image figures in nats, each (N,), and `kl_per_dim` (N, L).
+    """
+
+    preds: Any  # Tensor or list[Detections]: the kind of problem decides
+    targets: Any  # Tensor or list[DetectionTarget]
+    image_ids: list[str]
+    terms: NotRequired[dict[str, Tensor]]
+
+
+class Posterior(NamedTuple):
+    """q(z|x) of each image: mean (N, L) and log variance (N, L), the latter None for a deterministic autoencoder."""
+
+    mean: Tensor
+    log_var: Tensor | None
+
+
+class Draw(NamedTuple):
+    """One request to a data set: which sample, and in which epoch, so that its augmentation is a function of both."""
+
+    epoch: int
+    index: int
+
+
+class LabelMap(NamedTuple):
+    """Class names of a data set in the order of its contiguous ids, and the ids its files use.
+
+    `names[i]` belongs to contiguous id `i + first`; `first` is 1 for boxes (0 is background) and 0 for class masks
+    (where the background is a class of its own). `dataset_ids[i]` is what the files say (COCO: 1 to 90 with gaps).
+    """
+
+    names: tuple[str, ...]
+    first: int
+    dataset_ids: tuple[int, ...]
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, background not counted for boxes."""
+        return len(self.names)
+
+    def name(self, label: int) -> str:
+        """Class name of a contiguous id."""
+        return self.names[label - self.first]
+
+
+@runtime_checkable
+class SegmentationNet(Protocol):
+    """A net for semantic segmentation: any module that maps images to logits of the images' own size."""
+
+    def forward(self, images: Tensor, /) -> Tensor:
+        """Logits (N, K, H, W) of images (N, 3, H, W)."""
+        ...
+
+
+@runtime_checkable
+class Detector(Protocol):
+    """A net with two verbs, so that training and use never return different things."""
+
+    num_classes: int
+
+    def losses(self, images: Tensor, targets: list[DetectionTarget]) -> dict[str, Tensor]:
+        """Scalar loss terms by name, each already weighted: their sum is minimised."""
+        ...
+
+    def detect(self, images: Tensor) -> list[Detections]:
+        """One entry an image, NMS-filtered, boxes in pixels of `images`."""
+        ...
+
+
+@runtime_checkable
+class Autoencoder(Protocol):
+    """A net that codes images (N, C, H, W) and draws logits of the same shape from codes (N, L)."""
+
+    latent_size: int
+
+    def encode(self, images: Tensor, /) -> Posterior:
+        """q(z|x) of each image."""
+        ...
+
+    def decode(self, latent: Tensor, /) -> Tensor:
+        """Logits (N, C, H, W) of codes (N, L)."""
+        ...
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """A feature pyramid: `forward` gives one map a stride, finest first."""
+
+    out_channels: Sequence[int]
+    strides: Sequence[int]
+
+    def forward(self, images: Tensor, /) -> list[Tensor]:
+        """Maps (N, out_channels[i], ceil(H / strides[i]), ceil(W / strides[i])) of images (N, 3, H, W)."""
+        ...

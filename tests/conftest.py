@@ -1,0 +1,38 @@
+"""Nothing a test does leaves this machine: W&B is offline and points at a closed port, hub folders are temporary."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+os.environ["WANDB_BASE_URL"] = "http://127.0.0.1:9"
+os.environ["WANDB_MODE"] = "offline"
+os.environ["WANDB_ERROR_REPORTING"] = "false"
+os.environ["WANDB_SILENT"] = "true"
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"
+for _hub in ("TORCH_HOME", "HF_HOME"):
+    os.environ[_hub] = tempfile.mkdtemp(prefix="lightning-cv-hub-")
+
+import torch  # noqa: E402
+
+torch.set_num_threads(2)
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+"""Real samples beside the project; tests marked `data` skip where they are absent."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs real files where there are none, and what needs an accelerator where there is none."""
+    for item in items:
+        if item.get_closest_marker("data") and not SHARED_DATA.is_dir():
+            item.add_marker(pytest.mark.skip(reason=f"no real samples at {SHARED_DATA}"))
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder of real samples."""
+    return SHARED_DATA
