@@ -1,0 +1,158 @@
+"""The common ground of all data modules: loaders whose order and augmentation are functions of counters."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sized
+from typing import Any, Generic, Protocol, TypeVar
+
+import cv2
+import numpy as np
+import torch
+from lightning import LightningDataModule
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from lightning_cv.contracts import Draw, LabelMap
+from lightning_cv.datamodules.sampling import CounterBatchSampler
+from lightning_cv.ops.counters import mix
+
+Sample = TypeVar("Sample", covariant=True)
+Batch = TypeVar("Batch")
+Loader = DataLoader[Any]  # what a loader yields is the batch type of each data module
+
+
+class SampleSource(Protocol[Sample]):
+    """A data set: a length, and samples by index."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Sample: ...
+
+
+class BatchDataset(Dataset[Batch], Generic[Batch]):
+    """Serves whole batches: each sample transformed under the seed of its (run, epoch, index), then collated.
+
+    Args:
+        source: the samples.
+        transform: (sample, seed) to a prepared sample; the same seed gives the same result in any worker process.
+        collate: prepared samples to a batch.
+        seed: of the run.
+    """
+
+    def __init__(
+        self,
+        source: SampleSource[Any],
+        transform: Callable[[Any, int], Any],
+        collate: Callable[[list[Any]], Batch],
+        seed: int,
+    ) -> None:
+        self.source, self.transform, self.collate, self.seed = source, transform, collate, seed
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, draws: list[Draw]) -> Batch:
+        seeds = [mix(self.seed, draw.epoch, draw.index) for draw in draws]
+        return self.collate(
+            [self.transform(self.source[draw.index], seed) for draw, seed in zip(draws, seeds, strict=True)]
+        )
+
+
+def single_threaded_worker(_: int) -> None:
+    """Loader workers share the cores already: OpenCV and torch must not start threads of their own in each."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+class DataModule(LightningDataModule, ABC):
+    """Chooses splits, transforms and loaders; knows no net.
+
+    A subclass sets up its data in `setup` and gives `train_set()`, `val_set()`, `test_set()`: data sets that take a
+    list of `Draw`s and return a batch. `seed` is the run's, set by the command line.
+    """
+
+    label_map: LabelMap
+    seed: int = 0
+
+    def __init__(self, batch_size: int, num_workers: int = 0, eval_batch_size: int | None = None) -> None:
+        super().__init__()
+        if batch_size < 1 or (eval_batch_size is not None and eval_batch_size < 1):
+            raise ValueError(f"data.batch_size must be at least 1, got {batch_size} (evaluation: {eval_batch_size})")
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.eval_batch_size = eval_batch_size or batch_size
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Class names in the order of their ids."""
+        return self.label_map.names
+
+    @abstractmethod
+    def train_set(self) -> Sized:
+        """Batches for training, augmented."""
+
+    @abstractmethod
+    def val_set(self) -> Sized:
+        """Batches for validation, not augmented."""
+
+    @abstractmethod
+    def test_set(self) -> Sized:
+        """Batches for the test, not augmented."""
+
+    @abstractmethod
+    def prepare_image(self, image: NDArray[np.uint8], /) -> Tensor:
+        """The tensor (C, H, W) that evaluation would make of one RGB image (H, W, 3), for prediction."""
+
+    def train_dataloader(self) -> Loader:
+        """Shuffled batches, going on where the trainer's progress says that training stopped."""
+        dataset = self.train_set()
+        trainer = self.trainer
+        sampler = self._sampler(dataset, self.batch_size, shuffle=True)
+        if trainer is not None:
+            per_epoch = _limited(len(sampler), trainer.limit_train_batches)
+            seen = trainer.fit_loop.epoch_loop.batch_progress.total.ready
+            sampler = self._sampler(dataset, self.batch_size, shuffle=True, start=seen, limit=per_epoch)
+        return self._loader(dataset, sampler)
+
+    def val_dataloader(self) -> Loader:
+        """The validation split in order."""
+        return self._eval_loader(self.val_set())
+
+    def test_dataloader(self) -> Loader:
+        """The test split in order."""
+        return self._eval_loader(self.test_set())
+
+    def _eval_loader(self, dataset: Sized) -> Loader:
+        return self._loader(dataset, self._sampler(dataset, self.eval_batch_size, shuffle=False))
+
+    def _sampler(
+        self, dataset: Sized, batch_size: int, *, shuffle: bool, start: int = 0, limit: int | None = None
+    ) -> CounterBatchSampler:
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return CounterBatchSampler(
+            len(dataset),
+            batch_size,
+            seed=self.seed,
+            shuffle=shuffle,
+            drop_last=shuffle and len(dataset) >= batch_size * world_size,
+            rank=rank,
+            world_size=world_size,
+            start=start,
+            limit=limit,
+        )
+
+    def _loader(self, dataset: Any, sampler: CounterBatchSampler) -> Loader:  # any Dataset that takes Draws
+        return DataLoader(
+            dataset,
+            sampler=sampler,
+            batch_size=None,
+            num_workers=self.num_workers,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.num_workers > 0,
+            worker_init_fn=single_threaded_worker,
+        )
+
+
+def _limited(batches: int, limit: float | None) -> int:
+    """How many of an epoch's batches Lightning will use under its `limit_train_batches`, at least one."""
+    if isinstance(limit, int):
+        return max(1, min(batches, limit))
+    return max(1, int(batches * (1.0 if limit is None else limit)))
