@@ -1,0 +1,34 @@
+"""The same random numbers in a resumed run as in an uninterrupted one."""
+
+import random
+
+import numpy as np
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+from lightning_cv.ops.counters import mix
+
+
+class CounterRandomness(Callback):
+    """Reseeds the global generators before each training batch from (seed, batches so far, rank).
+
+    Dropout, sampled codes and whatever else draws from them in a step thus repeat after a crash, with no generator
+    state in the checkpoint.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: object,
+        batch_idx: int,
+    ) -> None:
+        """Reseed Python, NumPy and torch."""
+        batches = trainer.fit_loop.epoch_loop.batch_progress.total.ready
+        seed = mix(self.seed, batches, trainer.global_rank)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002  # the generator that third-party code draws from
+        torch.manual_seed(seed)

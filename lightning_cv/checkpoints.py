@@ -1,0 +1,88 @@
+"""Checkpoints that a crash cannot spoil: written beside the old file, then put in its place in one step."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from lightning.fabric.plugins.io import TorchCheckpointIO
+
+
+class LoadedCheckpoint(NamedTuple):
+    """A checkpoint file and what it holds; `skipped` are newer files that did not load, with the reason."""
+
+    path: Path
+    content: dict[str, Any]
+    skipped: list[tuple[Path, str]]
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes to a temporary file in the same folder, flushes it to the disk, then renames it over the target.
+
+    Lightning's own writer stages in the system's temporary folder, which may be another file system: moving from there
+    is a copy, and a kill during the copy leaves a broken checkpoint in place of a good one.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write `checkpoint` to `path`; on any failure the file that was there before is untouched."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        except BaseException as error:
+            Path(temporary).unlink(missing_ok=True)
+            if isinstance(error, OSError | RuntimeError):
+                # torch reports a full disk as a RuntimeError of its zip writer
+                kept = "the previous one is kept" if target.exists() else "nothing was written"
+                raise OSError(f"cannot write the checkpoint {target}: {error}; {kept}") from error
+            raise
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """What a checkpoint holds, tensors on the CPU; nothing but plain data is unpickled.
+
+    Raises:
+        ValueError: the file is missing, truncated, or no checkpoint.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"no checkpoint at {path}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a broken file raises a dozen types, from EOFError to UnpicklingError
+        raise ValueError(f"{path} is not a checkpoint that loads: {_first_line(error)}") from error
+    if not isinstance(content, dict) or "state_dict" not in content:
+        raise ValueError(f"{path} holds no checkpoint: there is no 'state_dict' in it")
+    return content
+
+
+def newest_checkpoint(folder: Path) -> LoadedCheckpoint:
+    """The checkpoint of `folder` with the most training in it; files that do not load are skipped and named.
+
+    Raises:
+        ValueError: none loads.
+    """
+    skipped: list[tuple[Path, str]] = []
+    best: tuple[int, float, Path, dict[str, Any]] | None = None
+    for path in sorted(folder.glob("*.ckpt")):
+        try:
+            content = load_checkpoint(path)
+        except ValueError as error:
+            skipped.append((path, str(error)))
+            continue
+        progress = (content.get("global_step", 0), path.stat().st_mtime)
+        if best is None or progress > best[:2]:
+            best = (*progress, path, content)
+    if best is None:
+        broken = "".join(f"\n{reason}" for _, reason in skipped[:3])
+        raise ValueError(f"no checkpoint in {folder} to go on from{broken}")
+    return LoadedCheckpoint(best[2], best[3], skipped)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

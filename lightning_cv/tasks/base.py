@@ -1,0 +1,141 @@
+"""What every task shares: optimizer and schedule, settings that load safely, and the checks at the door."""
+
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from lightning_cv.contracts import LabelMap
+from lightning_cv.schedules import Schedule
+
+CHECKPOINT_KEY = "lightning_cv"
+"""Where a checkpoint keeps what it needs to be used without its run: task, classes, configuration."""
+
+
+class Task(LightningModule):
+    """The training story of one kind of problem. It never names a net.
+
+    Args:
+        net: what is trained.
+        optimizer: builds the optimizer from parameter groups. It has no default: a leaked default is a silent setting.
+        schedule: factor on the learning rate by progress; None leaves it as the optimizer states it.
+        lr_scales: factor on the learning rate of parameters whose name starts with the key, such as
+            `{"net.backbone": 0.3}`. A key that names no parameter is an error.
+    """
+
+    task_name: ClassVar[str]
+    """Folder of this task's runs and the name its checkpoints carry."""
+
+    def __init__(
+        self,
+        net: nn.Module,
+        optimizer: OptimizerCallable,
+        schedule: Schedule | None = None,
+        lr_scales: dict[str, float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.optimizer, self.schedule, self.lr_scales = optimizer, schedule, lr_scales or {}
+        self.label_map: LabelMap | None = None
+
+    def keep_settings(self) -> None:
+        """Store the caller's constructor arguments that are plain values, so that any checkpoint loads safely.
+
+        Nets and callables are left out: stored, they would make `torch.load(weights_only=True)` refuse the file.
+        """
+        frame = inspect.currentframe()
+        assert frame is not None
+        self.save_hyperparameters(frame=frame.f_back, logger=False)
+        for name in [name for name, value in self.hparams.items() if not _is_plain(value)]:
+            del self.hparams[name]
+
+    def setup(self, stage: str) -> None:
+        """Compare the net with the data, and lay the net's weights out for convolutions."""
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if datamodule is not None:
+            self.label_map = datamodule.label_map
+            self.check_classes(datamodule.label_map)
+        self.net.to(memory_format=torch.channels_last)
+
+    def check_classes(self, label_map: LabelMap) -> None:
+        """Raise where the net and the data disagree on the number of classes."""
+        expected = getattr(self.net, "num_classes", None)
+        if expected is not None and expected != label_map.num_classes:
+            names = ", ".join(label_map.names[:3])
+            raise ValueError(
+                f"model.net.num_classes is {expected}, but the data has {label_map.num_classes} classes ({names}, ...)"
+            )
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """One optimizer, one parameter group a learning rate, and the schedule over the steps of the whole run."""
+        optimizer = self.optimizer(self._parameter_groups())
+        for group in optimizer.param_groups:
+            group["lr"] *= group["lr_scale"]
+        if self.schedule is None:
+            return optimizer
+        schedule, total = self.schedule, max(1, int(self.trainer.estimated_stepping_batches))
+        scheduler = LambdaLR(optimizer, lambda step: schedule(step / total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        groups: dict[float, list[nn.Parameter]] = {}
+        unused = set(self.lr_scales)
+        for name, parameter in self.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            prefix = max((key for key in self.lr_scales if name.startswith(key)), key=len, default=None)
+            unused.discard(prefix or "")
+            groups.setdefault(self.lr_scales[prefix] if prefix else 1.0, []).append(parameter)
+        if unused:
+            raise ValueError(f"model.lr_scales names no trained parameter: {', '.join(sorted(unused))}")
+        return [{"params": parameters, "lr_scale": scale} for scale, parameters in groups.items()]
+
+    def log_terms(self, stage: str, terms: Mapping[str, Tensor], batch_size: int) -> None:
+        """Log scalars as `stage/name`: in training at the logging interval, otherwise averaged over the epoch."""
+        self.log_dict(
+            {f"{stage}/{name}": value.detach() for name, value in terms.items()},
+            batch_size=batch_size,
+            sync_dist=stage != "train",
+            on_step=stage == "train",
+            on_epoch=stage != "train",
+        )
+        if stage == "train" and "loss" in terms:
+            self.log("loss", terms["loss"].detach(), prog_bar=True, logger=False)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the task's name and the class names, so that a checkpoint can be used without its data."""
+        record = checkpoint.setdefault(CHECKPOINT_KEY, {})
+        record["task"] = self.task_name
+        record["label_map"] = self.label_map._asdict() if self.label_map else None
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another task or another net, in one line rather than a list of tensors."""
+        record = checkpoint.get(CHECKPOINT_KEY, {})
+        if record.get("task", self.task_name) != self.task_name:
+            raise ValueError(f"the checkpoint is of task {record['task']!r}, this is {self.task_name!r}")
+        ours, theirs = self.state_dict(), checkpoint["state_dict"]
+        wrong = sorted(
+            name
+            for name in ours.keys() | theirs.keys()
+            if name not in ours or name not in theirs or ours[name].shape != theirs[name].shape
+        )
+        if wrong:
+            raise ValueError(
+                f"the checkpoint holds another net: {len(wrong)} of {len(ours)} tensors differ, first {wrong[0]!r}"
+            )
+        if record.get("label_map"):
+            self.label_map = LabelMap(**{k: tuple(v) if k != "first" else v for k, v in record["label_map"].items()})
+
+
+def _is_plain(value: Any) -> bool:  # Any: whatever a constructor was given
+    if isinstance(value, Mapping):
+        return all(_is_plain(item) for item in value.values())
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return isinstance(value, list | tuple) and all(_is_plain(item) for item in value)
+    return value is None or isinstance(value, bool | int | float | str)

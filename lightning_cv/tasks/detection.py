@@ -1,0 +1,59 @@
+"""What detection tasks share: any net with the two verbs `losses` and `detect`."""
+
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor
+
+from lightning_cv.contracts import DetectionBatch, Detections, Detector, StepOutput
+from lightning_cv.schedules import Schedule
+from lightning_cv.tasks.base import Task
+
+
+class DetectionTask(Task):
+    """Minimises the sum of the net's loss terms; validation gives losses and detections in one pass.
+
+    Args:
+        net: a `Detector`.
+        optimizer, schedule, lr_scales: see `Task`.
+    """
+
+    task_name = "detection"
+    net: Detector  # type: ignore[assignment]  # a Module that also fulfils the Protocol
+
+    def __init__(
+        self,
+        net: Detector,
+        optimizer: OptimizerCallable,
+        schedule: Schedule | None = None,
+        lr_scales: dict[str, float] | None = None,
+    ) -> None:
+        super().__init__(net, optimizer, schedule, lr_scales)  # type: ignore[arg-type]  # Protocols are not Modules
+        self.keep_settings()
+
+    def training_step(self, batch: DetectionBatch, batch_idx: int) -> dict[str, Tensor]:
+        """The loss of a batch, and its terms under their names."""
+        terms = self._terms(batch)
+        self.log_terms("train", terms, len(batch["images"]))
+        return terms
+
+    def validation_step(self, batch: DetectionBatch, batch_idx: int) -> StepOutput:
+        """Detections and targets, one entry an image."""
+        return self._eval_step(batch, "val")
+
+    def test_step(self, batch: DetectionBatch, batch_idx: int) -> StepOutput:
+        """Detections and targets, one entry an image."""
+        return self._eval_step(batch, "test")
+
+    def predict_step(self, images: Tensor) -> list[Detections]:
+        """One entry an image of (N, 3, H, W), boxes in pixels of it."""
+        return self.net.detect(images)
+
+    def _terms(self, batch: DetectionBatch) -> dict[str, Tensor]:
+        losses = self.net.losses(batch["images"], batch["targets"])
+        return {"loss": sum(losses.values(), start=batch["images"].new_zeros(()))} | {
+            f"loss_{name}": value for name, value in losses.items()
+        }
+
+    def _eval_step(self, batch: DetectionBatch, stage: str) -> StepOutput:
+        self.log_terms(stage, self._terms(batch), len(batch["images"]))
+        image_ids = [target["image_id"] for target in batch["targets"]]
+        return {"preds": self.net.detect(batch["images"]), "targets": batch["targets"], "image_ids": image_ids}
