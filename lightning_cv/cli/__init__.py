@@ -1,0 +1,5 @@
+"""The command line."""
+
+from lightning_cv.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,349 @@
+"""`fit`, `validate` and `test`: an experiment file, trained or evaluated in a run folder of its own."""
+
+import json
+import os
+import sys
+import tempfile
+import traceback
+from argparse import ArgumentError
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from jsonargparse import Namespace, set_parsing_settings
+from lightning import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities import rank_zero_only
+
+from lightning_cv import tracking
+from lightning_cv.callbacks.reproducible import CounterRandomness
+from lightning_cv.checkpoints import AtomicCheckpointIO, load_checkpoint
+from lightning_cv.cli import run_folder
+from lightning_cv.cli.diagnose import explain
+from lightning_cv.cli.experiments import expand_configs
+from lightning_cv.cli.settings import Settings, differences, flatten
+from lightning_cv.datamodules.base import DataModule
+from lightning_cv.errors import UserError
+from lightning_cv.tasks.base import CHECKPOINT_KEY, Task
+
+set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+
+_OURS = ("ckpt", "runs", "run_dir", "config", "base")
+_SUMMARIES = {
+    "fit": "Train an experiment in a new run folder.",
+    "validate": "Evaluate a checkpoint on the validation split; without --config, under the checkpoint's own settings.",
+    "test": "Evaluate a checkpoint on the test split; without --config, under the checkpoint's own settings.",
+}
+
+
+@dataclass
+class Target:
+    """The published figure an experiment is measured against.
+
+    Args:
+        metric: name of the logged metric, such as `test/map_50`.
+        value: the published figure, in the metric's own unit.
+        source: where it was published.
+        tolerance: how far below it a result still counts as reproduced.
+    """
+
+    metric: str
+    value: float
+    source: str
+    tolerance: float = 0.0
+
+
+class Launched(NamedTuple):
+    """What came of a launch."""
+
+    run_dir: Path
+    metrics: dict[str, float]
+
+
+class RunRecord(Callback):
+    """Keeps the run's settings in every checkpoint, so that a checkpoint can be used without its folder."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add the settings beside what the task keeps there."""
+        checkpoint.setdefault(CHECKPOINT_KEY, {})["settings"] = self.settings
+
+
+class ExperimentCLI(LightningCLI):
+    """LightningCLI for one verb: settings from experiment files, loggers and checkpoints in the run's folder.
+
+    Parsed without subcommands, it never reaches Lightning's merge of a checkpoint's hyperparameters over what the
+    command line asked for.
+    """
+
+    run_dir: Path
+    settings: Settings
+
+    def __init__(self, verb: str, argv: list[str], experiment: str, run_dir: Path | None, wandb_id: str | None) -> None:
+        self.verb, self.argv, self.experiment = verb, argv, experiment
+        self.asked_run_dir, self.wandb_id = run_dir, wandb_id
+        super().__init__(
+            Task,
+            DataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=None,
+            seed_everything_default=0,
+            run=False,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            parser_kwargs={
+                "prog": f"lightning-cv {verb}",
+                "description": _SUMMARIES[verb],
+                "parser_mode": "omegaconf+",
+                "exit_on_error": False,
+            },
+            args=argv,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Options that are not settings of the experiment, and the target, which is."""
+        parser.add_argument("--ckpt", type=str | None, default=None, help="checkpoint to start from or to evaluate")
+        parser.add_argument("--runs", type=str, default="runs", help="folder of all runs")
+        parser.add_argument("--run_dir", type=str | None, default=None, help="this run's folder, instead of a new one")
+        parser.add_argument("--base", type=list[str], default=[], help="in a file: the files it stands on")
+        parser.add_argument("--target", type=Target | None, default=None, help="published figure to compare with")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # Any: Lightning's signature
+        """Parse; a slip becomes a message that names file, key and the nearest valid key."""
+        try:
+            self.config = parser.parse_args(args)
+        except ArgumentError as error:
+            raise UserError(explain(self.argv, str(error))) from error
+
+    def before_instantiate_classes(self) -> None:
+        """Find the run its folder and point everything that writes there."""
+        dumped = yaml.safe_load(self.parser.dump(self.config, skip_none=False, skip_validation=True))
+        self.settings = {key: value for key, value in dumped.items() if key not in _OURS}
+        trainer = self.config.trainer
+        self.run_dir = self._run_folder(throw_away=bool(trainer.fast_dev_run))
+        trainer.default_root_dir = str(self.run_dir)
+        for logger in _listed(trainer.logger):
+            logger.init_args.save_dir = str(self.run_dir)
+            if "id" in logger.init_args:
+                logger.init_args.id = self.wandb_id or self.run_dir.name
+                logger.init_args.name = logger.init_args.name or f"{self.experiment}/{self.run_dir.name}"
+        for callback in _listed(trainer.callbacks):
+            if callback.class_path.endswith(".ModelCheckpoint") and callback.init_args.dirpath is None:
+                callback.init_args.dirpath = str(self.run_dir / run_folder.CHECKPOINTS)
+
+    def _run_folder(self, throw_away: bool) -> Path:
+        if rank_zero_only.rank != 0 and run_folder.SHARED_RUN in os.environ:
+            return Path(os.environ[run_folder.SHARED_RUN])
+        if self.asked_run_dir is not None:
+            folder = self.asked_run_dir
+        elif throw_away:
+            folder = Path(tempfile.mkdtemp(prefix="lightning-cv-"))
+        elif self.config.run_dir is not None:
+            folder = Path(self.config.run_dir)
+            run_folder.make_run_folder(folder)
+        else:
+            task = _class_of(self.config.model.class_path).task_name
+            folder = run_folder.new_run_folder(Path(self.config.runs), task, self.experiment)
+        os.environ[run_folder.SHARED_RUN] = str(folder)
+        return folder
+
+    def instantiate_classes(self) -> None:
+        """Build data, model and trainer. The data module gets the run's seed."""
+        super().instantiate_classes()
+        self.datamodule.seed = self.config.seed_everything
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # Any: Lightning's signature
+        """The trainer, with what every run of ours has: counted randomness, settings in checkpoints, atomic writes."""
+        config = {**self.config_init.trainer, **kwargs}
+        config["callbacks"] = [
+            *(config["callbacks"] or []),
+            CounterRandomness(self.config.seed_everything),
+            RunRecord(self.settings),
+        ]
+        plugins = config["plugins"] or []
+        config["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
+        return Trainer(**config)
+
+
+def fit(argv: list[str]) -> int:
+    """Train an experiment."""
+    return _report("fit", argv)
+
+
+def validate(argv: list[str]) -> int:
+    """Evaluate on the validation split."""
+    return _report("validate", argv)
+
+
+def test(argv: list[str]) -> int:
+    """Evaluate on the test split."""
+    return _report("test", argv)
+
+
+def launch(
+    verb: str,
+    argv: list[str],
+    run_dir: Path | None = None,
+    resume_from: Path | None = None,
+    experiment: str | None = None,
+) -> Launched:
+    """Run one verb in this process.
+
+    Args:
+        verb: fit, validate or test.
+        argv: as on the command line after the verb.
+        run_dir: an existing run's folder to go on in; None makes a new one.
+        resume_from: the checkpoint to go on from, already checked against the run's settings.
+        experiment: name of the run's parent folder; by default that of the last --config.
+    """
+    argv = _with_ckpt_spelled(argv)
+    ckpt = _option(argv, "--ckpt")
+    content = load_checkpoint(ckpt) if ckpt else None
+    with tempfile.TemporaryDirectory() as scratch:
+        if verb != "fit":
+            argv = _with_settings_of_checkpoint(argv, content, Path(scratch))
+        arguments, asked = expand_configs(argv)
+        owner = _run_of(ckpt) if verb != "fit" else None
+        name = experiment or (owner.parent.name if owner else asked[-1].stem if asked else "unnamed")
+        folder = run_dir or (_evaluation_folder(owner, verb) if owner and _option(argv, "--run_dir") is None else None)
+        cli = ExperimentCLI(verb, arguments, name, folder, wandb_id=owner.name if owner else None)
+    if content is not None:
+        _refuse_other_settings(cli.settings, content, ckpt or "", verb)
+    return _run(cli, resume_from or (Path(ckpt) if ckpt else None))
+
+
+def _run(cli: ExperimentCLI, ckpt: Path | None) -> Launched:
+    trainer, first = cli.trainer, rank_zero_only.rank == 0
+    try:
+        with run_folder.RunLock(cli.run_dir) if first else nullcontext():
+            if first:
+                _write_record(cli)
+            _tell_loggers(trainer, cli.settings)
+            if ckpt is not None and cli.verb == "fit":
+                tracking.rewind(trainer, load_checkpoint(ckpt)["global_step"])
+            verb = getattr(trainer, cli.verb)
+            verb(cli.model, datamodule=cli.datamodule, ckpt_path=str(ckpt) if ckpt else None, weights_only=True)
+    except Exception as error:
+        if first:
+            (cli.run_dir / "error.txt").write_text("".join(traceback.format_exception(error)))
+        raise
+    finally:
+        tracking.finish(trainer)
+        os.environ.pop(run_folder.SHARED_RUN, None)
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    if first:
+        run_folder.write_json(cli.run_dir / "results.json", metrics)
+        _print_target(cli.config.target, metrics)
+    return Launched(cli.run_dir, metrics)
+
+
+def _write_record(cli: ExperimentCLI) -> None:
+    """What made this run. A resumed run keeps its first record and adds a line on each return."""
+    command = [f"lightning-cv {cli.verb}", *cli.argv] if cli.asked_run_dir else ["lightning-cv", *sys.argv[1:]]
+    record = run_folder.environment(command, cli.config.seed_everything)
+    place = cli.run_dir / run_folder.ENVIRONMENT
+    if place.exists():
+        first = json.loads(place.read_text())
+        record = first | {"resumed": [*first.get("resumed", []), record]}
+    else:
+        text = yaml.safe_dump(cli.settings, sort_keys=False)
+        (cli.run_dir / run_folder.CONFIG).write_text(text)
+    run_folder.write_json(place, record)
+
+
+def _tell_loggers(trainer: Trainer, settings: Settings) -> None:
+    for logger in trainer.loggers:
+        logger.log_hyperparams(flatten(settings))
+
+
+def _report(verb: str, argv: list[str]) -> int:
+    launched = launch(verb, argv)
+    if rank_zero_only.rank == 0 and launched.run_dir.is_relative_to(tempfile.gettempdir()) is False:
+        print(f"run folder: {launched.run_dir}")
+        if verb == "fit" and (best := launched.run_dir / run_folder.CHECKPOINTS / "best.ckpt").exists():
+            print(f"next: lightning-cv test --ckpt {best}")
+    return 0
+
+
+def _print_target(target: Target | None, metrics: dict[str, float]) -> None:
+    if target is not None and target.metric in metrics:
+        value = metrics[target.metric]
+        verdict = "reached" if value >= target.value - target.tolerance else "not reached"
+        print(f"{target.metric} {value:.4g}, target {target.value:g} ({target.source}): {verdict}")
+
+
+def _with_ckpt_spelled(argv: list[str]) -> list[str]:
+    """`--ckpt_path`, Lightning's name for it, is accepted for `--ckpt`."""
+    return ["--ckpt" + a.removeprefix("--ckpt_path") if a.partition("=")[0] == "--ckpt_path" else a for a in argv]
+
+
+def _option(argv: list[str], name: str) -> str | None:
+    """The value of an option, in either way of writing; None where it is not given."""
+    for index, argument in enumerate(argv):
+        key, equals, value = argument.partition("=")
+        if key == name:
+            return value if equals else (argv[index + 1] if index + 1 < len(argv) else None)
+    return None
+
+
+def _with_settings_of_checkpoint(argv: list[str], content: dict[str, Any] | None, scratch: Path) -> list[str]:
+    """Put the checkpoint's own settings before the rest where no --config is given."""
+    if content is None or any(argument.partition("=")[0] in ("-c", "--config") for argument in argv):
+        return argv
+    settings = content.get(CHECKPOINT_KEY, {}).get("settings")
+    if settings is None:
+        raise UserError("the checkpoint holds no settings: name its experiment with --config")
+    config = scratch / "checkpoint.yaml"
+    config.write_text(yaml.safe_dump(settings))
+    return ["--config", str(config), *argv]
+
+
+def _refuse_other_settings(asked: Settings, content: dict[str, Any], ckpt: str, verb: str) -> None:
+    """A checkpoint trained under other settings than those asked for would be evaluated or continued mislabelled."""
+    saved = content.get(CHECKPOINT_KEY, {}).get("settings")
+    if saved is None:
+        return
+    parts = ("model", "seed_everything", "data") if verb == "fit" else ("model",)
+    changed = differences({part: saved.get(part) for part in parts}, {part: asked.get(part) for part in parts})
+    if changed:
+        listed = "\n".join(f"  {change}" for change in changed[:3])
+        more = f"\n  and {len(changed) - 3} more" if len(changed) > 3 else ""
+        raise UserError(f"{ckpt} was trained under other settings than asked for:\n{listed}{more}")
+
+
+def _run_of(ckpt: str | None) -> Path | None:
+    """The run folder a checkpoint lies in."""
+    folder = Path(ckpt).resolve().parent.parent if ckpt else None
+    return folder if folder and (folder / run_folder.CONFIG).is_file() else None
+
+
+def _evaluation_folder(run: Path, verb: str) -> Path:
+    """A new folder for this evaluation inside the run it evaluates."""
+    number = 1
+    while True:
+        folder = run / f"{verb}-{number}"
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise UserError(f"cannot make {folder}: {error.strerror}") from error
+
+
+def _listed(block: Any) -> list[Namespace]:  # Any: what a trainer argument may be: None, a flag, one entry, a list
+    return [entry for entry in (block if isinstance(block, list) else [block]) if isinstance(entry, Namespace)]
+
+
+def _class_of(class_path: str) -> type[Task]:
+    module, _, name = class_path.rpartition(".")
+    found: type[Task] = getattr(__import__(module, fromlist=[name]), name)
+    return found
+
+
+__all__ = ["Launched", "LightningDataModule", "Target", "fit", "launch", "test", "validate"]

@@ -1,0 +1,66 @@
+"""`lightning-cv list`: all experiments with task, data and target, read from their files alone."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lightning_cv.cli.experiments import experiment_files, experiment_name, read_yaml, shipped_experiments, with_bases
+
+
+class Experiment(NamedTuple):
+    """One row of the list."""
+
+    name: str
+    task: str
+    data: str
+    target: str
+    about: str
+
+
+def main(argv: list[str]) -> int:
+    """Print the experiments as a table, or as JSON."""
+    parser = argparse.ArgumentParser(prog="lightning-cv list", description="All experiments with task, data, target.")
+    parser.add_argument("--json", action="store_true", help="one JSON list on standard output")
+    options = parser.parse_args(argv)
+    rows = [describe(path) for path in all_experiments()]
+    if options.json:
+        print(json.dumps([row._asdict() for row in rows], indent=2))
+        return 0
+    from rich.console import Console  # 50 ms, for people only
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("experiment", "task", "data", "target"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(row.name, row.task, row.data, row.target)
+    Console().print(table)
+    return 0
+
+
+def all_experiments() -> list[Path]:
+    """The experiments of ./experiments, where there are any, and those of the package that have no namesake there."""
+    found = {experiment_name(path): path for path in experiment_files(shipped_experiments())}
+    found |= {experiment_name(path): path for path in experiment_files(Path("experiments"))}
+    return [found[name] for name in sorted(found)]
+
+
+def describe(path: Path) -> Experiment:
+    """What an experiment's file and its bases say of it."""
+    merged: dict[str, Any] = {}
+    for file in with_bases(path):
+        merged |= read_yaml(file)
+    target = merged.get("target") or {}
+    return Experiment(
+        name=experiment_name(path),
+        task=_class(merged.get("model")),
+        data=_class(merged.get("data")).removesuffix("DataModule"),
+        target=f"{target['metric']} {target['value']:g} ({target['source']})" if target else "-",
+        about=path.read_text().splitlines()[0].lstrip("# "),
+    )
+
+
+def _class(block: Any) -> str:  # Any: whatever the YAML says there
+    path = block.get("class_path", "") if isinstance(block, dict) else str(block or "")
+    return path.rpartition(".")[2] or "-"

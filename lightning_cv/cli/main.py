@@ -1,0 +1,90 @@
+"""The command `lightning-cv`: picks the verb, and turns what a caller can put right into one message and status 2.
+
+Nothing heavy is imported before a verb needs it: `--help`, `--version` and `list` answer at once.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from importlib import import_module
+
+from lightning_cv import __version__
+from lightning_cv.errors import UserError
+
+VERBS = {
+    "fit": ("train an experiment", "lightning_cv.cli.fit:fit"),
+    "validate": ("evaluate a checkpoint on the validation split", "lightning_cv.cli.fit:validate"),
+    "test": ("evaluate a checkpoint on the test split", "lightning_cv.cli.fit:test"),
+    "resume": ("go on with a run that was stopped, or extend a finished one", "lightning_cv.cli.resume:main"),
+    "predict": ("use a checkpoint on images of your own", "lightning_cv.cli.predict:main"),
+    "list": ("all experiments with task, data and target", "lightning_cv.cli.listing:main"),
+    "init": ("copy the experiments into a folder of yours", "lightning_cv.cli.init:main"),
+    "data": ("fetch data sets or draw them", "lightning_cv.tools.data:main"),
+    "demo": ("train the small systems on built-in data and write a report", "lightning_cv.tools.demo:main"),
+}
+
+USAGE = """usage: lightning-cv VERB [options]
+
+Computer-vision experiments on Lightning: each system one YAML, sweepable, resumable, comparable.
+
+verbs:
+{verbs}
+
+  lightning-cv VERB --help     all options of a verb
+  lightning-cv --version       the version
+  --debug                      with any verb: show the traceback of an error
+
+examples:
+  lightning-cv list
+  lightning-cv fit --config vae/beta_vae_digits --model.beta 4
+  lightning-cv resume runs/vae/beta_vae_digits/20260101-120000-a1b2
+  lightning-cv predict --ckpt runs/.../checkpoints/best.ckpt --images photos --out predictions
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; the exit status: 0 done, 1 done with complaints, 2 the caller's slip, 130 interrupted."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(USAGE.format(verbs="\n".join(f"  {verb:<10} {what}" for verb, (what, _) in VERBS.items())))
+        return 0
+    if arguments[0] == "--version":
+        print(f"lightning-cv {__version__}")
+        return 0
+    debug = "--debug" in arguments
+    verb, *rest = [argument for argument in arguments if argument != "--debug"]
+    try:
+        return _verb(verb)(rest)
+    except KeyboardInterrupt:
+        print(f"\nlightning-cv {verb}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; nothing more to say
+        return 0
+    except Exception as error:
+        if debug or not isinstance(error, UserError | ValueError | OSError):
+            raise
+        print(f"lightning-cv {verb}: {message_of(error)}", file=sys.stderr)
+        if not isinstance(error, UserError):
+            print("(--debug shows where)", file=sys.stderr)
+        return 2
+
+
+def message_of(error: BaseException, lines: int = 4) -> str:
+    """What an error says in at most `lines` lines; of one that a loader worker passed on, its own last words."""
+    text = str(error).strip() or type(error).__name__
+    if text.startswith("Caught ") and "worker process" in text.splitlines()[0]:
+        text = text.splitlines()[-1].partition(": ")[2] or text.splitlines()[-1]
+    return "\n".join(text.splitlines()[:lines])
+
+
+def _verb(verb: str) -> Callable[[list[str]], int]:
+    if verb not in VERBS:
+        from difflib import get_close_matches  # needed only on the way out
+
+        near = get_close_matches(verb, VERBS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"the verbs are {', '.join(VERBS)}"
+        raise UserError(f"no such verb; {hint}")
+    module, function = VERBS[verb][1].split(":")
+    found: Callable[[list[str]], int] = getattr(import_module(module), function)
+    return found

@@ -1,0 +1,138 @@
+"""One folder a run: where it lies, what it says of itself, and the lock that keeps a second process out."""
+
+import fcntl
+import json
+import os
+import platform
+import secrets
+import subprocess
+import sys
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any
+
+from lightning_cv.errors import UserError
+
+CONFIG, ENVIRONMENT, CHECKPOINTS = "config.yaml", "env.json", "checkpoints"
+SHARED_RUN = "LIGHTNING_CV_RUN_DIR"
+"""Environment variable by which the first process of a distributed run tells the others its folder."""
+
+_PACKAGES = ("lightning-cv", "torch", "torchvision", "lightning", "torchmetrics", "timm", "wandb", "albumentations")
+_MOST_OF_A_DIFF = 1_000_000
+
+
+def new_run_folder(root: Path, task: str, experiment: str) -> Path:
+    """Make `root/task/experiment/<run id>`, the id being date, time and four hex digits, or that of a cluster's job.
+
+    Raises:
+        UserError: the folder cannot be made.
+    """
+    parent = root / task / experiment
+    while True:
+        folder = parent / (_job_id() or f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}")
+        try:
+            make_run_folder(folder)
+        except FileExistsError:
+            if _job_id():
+                raise UserError(f"{folder} is there already: a job's run starts once; go on with `resume`") from None
+            continue
+        return folder
+
+
+def make_run_folder(folder: Path) -> None:
+    """Make a run's folder, which must not hold a run yet.
+
+    Raises:
+        FileExistsError: it does. UserError: it cannot be made.
+    """
+    if (folder / CONFIG).exists():
+        raise FileExistsError(f"{folder} holds a run already; go on with `lightning-cv resume {folder}`")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CHECKPOINTS).mkdir(exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the run folder {folder}: {error.strerror}; choose another with --runs") from error
+
+
+def _job_id() -> str | None:
+    """An id that all processes of an externally launched job agree on without talking to each other."""
+    if int(os.environ.get("SLURM_NTASKS", "1")) > 1:
+        return f"slurm-{os.environ['SLURM_JOB_ID']}-{os.environ.get('SLURM_RESTART_COUNT', '0')}"
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return f"elastic-{os.environ['TORCHELASTIC_RUN_ID']}-{os.environ.get('MASTER_PORT', '0')}"
+    return None
+
+
+class RunLock:
+    """Held while a process works in a run's folder; the system lets go of it however the process ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / ".lock"
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> "RunLock":
+        self._file = self.path.open("w")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise UserError(f"another process is at work in {self.path.parent}") from None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._file is not None
+        self._file.close()
+
+
+def environment(command: list[str], seed: int) -> dict[str, Any]:
+    """What a run's figures depend on besides its configuration. Never environment variables: they hold secrets."""
+    import torch  # heavy, and only a run needs it
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    return {
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": command,
+        "code": [_code_version(place) for place in _checkouts()],
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "seed": seed,
+    }
+
+
+def write_json(path: Path, content: Any) -> None:  # Any: whatever JSON can hold
+    """Write atomically, so that a reader never sees half a file."""
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(temporary, path)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _checkouts() -> list[str]:
+    """The git checkouts that the package and the working folder are in."""
+    places = (str(Path(__file__).resolve().parents[2]), os.getcwd())
+    tops = [_git(place, "rev-parse", "--show-toplevel") for place in places]
+    return list(dict.fromkeys(top for top in tops if top))
+
+
+def _code_version(checkout: str) -> dict[str, str | None]:
+    diff = _git(checkout, "diff", "HEAD")
+    return {"commit": _git(checkout, "rev-parse", "HEAD"), "uncommitted_diff": diff[:_MOST_OF_A_DIFF] if diff else diff}
+
+
+def _git(place: str, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", place, *arguments], capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

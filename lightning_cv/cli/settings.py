@@ -1,0 +1,50 @@
+"""Settings as plain nested dicts: flattened to the keys a sweep names, and compared."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+Settings = dict[str, Any]  # what YAML holds: scalars, lists, mappings
+
+
+class Difference(NamedTuple):
+    """One setting that is not what it was."""
+
+    key: str
+    before: Any  # any value YAML can hold
+    now: Any
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.before!r} -> {self.now!r}"
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> Settings:
+    """Settings by dotted short key: `model.net.width`, the key that the command line, a sweep and W&B use.
+
+    >>> flatten({"model": {"class_path": "a.VAEModule", "init_args": {"beta": 4.0}}})
+    {'model.class_path': 'a.VAEModule', 'model.beta': 4.0}
+    """
+    flat: Settings = {}
+    for name, value in settings.items():
+        key = prefix if name == "init_args" else f"{prefix}.{name}".lstrip(".")
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, key)
+        elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+            flat |= flatten({_item_name(item, i): item for i, item in enumerate(value)}, key)
+        else:
+            flat[key] = value
+    return flat
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:
+    """The settings that differ, by dotted short key; a key that only one side has is None on the other."""
+    old, new = flatten(before), flatten(now)
+    return [
+        Difference(key, old.get(key), new.get(key))
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    ]
+
+
+def _item_name(item: Any, index: int) -> str:  # Any: an item of a YAML list
+    class_path = item.get("class_path") if isinstance(item, Mapping) else None
+    return f"{index}.{class_path.rpartition('.')[2]}" if isinstance(class_path, str) else str(index)
