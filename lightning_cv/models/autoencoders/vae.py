@@ -1,0 +1,55 @@
+"""Variational autoencoders. Letters: N images; C, H, W channels and sides; L latent size."""
+
+from torch import Tensor, nn
+
+from lightning_cv.contracts import Posterior
+from lightning_cv.models.autoencoders.decoders import ConvDecoder
+from lightning_cv.models.autoencoders.encoders import ConvEncoder
+from lightning_cv.ops.latents import clamp_log_var
+
+
+class ConvVAE(nn.Module):
+    """A convolutional Gaussian encoder and its mirror image as decoder; beta and the likelihood are the task's.
+
+    Kingma and Welling 2014, "Auto-encoding variational Bayes"; the layers of Burgess et al. 2018, "Understanding
+    disentangling in beta-VAE", appendix A.1. Differs from the paper: image sizes from 8 px; the log variance is
+    clamped (`ops.latents`).
+
+    Args:
+        image_size: side of the square images in px: 4 times a power of two.
+        image_channels: 1 for grey, 3 for colour.
+        latent_size: numbers in a code.
+        width: channels of every convolution.
+        hidden: units of the linear layers.
+    """
+
+    def __init__(
+        self, image_size: int, image_channels: int = 1, latent_size: int = 10, width: int = 32, hidden: int = 256
+    ) -> None:
+        super().__init__()
+        for name, value in (
+            ("image_channels", image_channels),
+            ("latent_size", latent_size),
+            ("width", width),
+            ("hidden", hidden),
+        ):
+            if value < 1:
+                raise ValueError(f"ConvVAE: {name} must be at least 1, got {value}")
+        self.image_shape = (image_channels, image_size, image_size)
+        self.latent_size = latent_size
+        self.encoder = ConvEncoder(image_size, image_channels, width, hidden)
+        self.mean = nn.Linear(hidden, latent_size)
+        self.log_var = nn.Linear(hidden, latent_size)
+        self.decoder = ConvDecoder(image_size, image_channels, latent_size, width, hidden)
+
+    def encode(self, images: Tensor, /) -> Posterior:
+        """q(z|x) of images (N, C, H, W)."""
+        if tuple(images.shape[1:]) != self.image_shape:
+            raise ValueError(f"ConvVAE was built for images {self.image_shape}, got {tuple(images.shape[1:])}")
+        features = self.encoder(images)
+        return Posterior(self.mean(features), clamp_log_var(self.log_var(features)))
+
+    def decode(self, latent: Tensor, /) -> Tensor:
+        """Logits (N, C, H, W) of codes (N, L)."""
+        logits: Tensor = self.decoder(latent)
+        return logits

@@ -1,0 +1,45 @@
+"""Negative log likelihoods of images, summed over an image and never averaged over its pixels. Letters: N images."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def bernoulli_nll(logits: Tensor, targets: Tensor, *, check: bool = True) -> Tensor:
+    """-log p(image | logits) in nats an image (N,), pixels independent Bernoulli; grey targets count by their share.
+
+    Kingma and Welling 2014, appendix C.1. From logits: sigmoid first would saturate. `check` looks that targets are
+    within 0 and 1, which a normalising transform breaks without any other sign; on an accelerator it waits for it.
+    """
+    _same_shape(logits, targets)
+    if check and targets.numel():
+        low, high = targets.min().item(), targets.max().item()
+        if not (low >= 0 and high <= 1):
+            raise ValueError(
+                f"the Bernoulli likelihood needs images within 0 and 1, got {low:.3g} to {high:.3g}: "
+                "is there a normalising transform?"
+            )
+    logits = _at_least_float32(logits)
+    return F.binary_cross_entropy_with_logits(logits, targets.to(logits), reduction="none").flatten(1).sum(1)
+
+
+def gaussian_nll(mean: Tensor, targets: Tensor, sigma: float) -> Tensor:
+    """-log p(image | mean) in nats an image (N,), pixels independent N(mean, sigma^2), constants included."""
+    _same_shape(mean, targets)
+    if not sigma > 0:
+        raise ValueError(f"gaussian_nll: sigma must be positive, got {sigma}")
+    errors = (_at_least_float32(targets) - _at_least_float32(mean)).square().flatten(1)  # (N, C*H*W)
+    return errors.sum(1) / (2 * sigma**2) + errors.shape[1] * 0.5 * math.log(2 * math.pi * sigma**2)
+
+
+def _same_shape(prediction: Tensor, targets: Tensor) -> None:
+    if prediction.shape != targets.shape or targets.ndim < 2:
+        raise ValueError(
+            f"images must have one shape (N, ...), got {tuple(prediction.shape)} and {tuple(targets.shape)}"
+        )
+
+
+def _at_least_float32(values: Tensor) -> Tensor:
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values

@@ -1,0 +1,88 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import confusion_matrix as sklearn_confusion
+from sklearn.metrics import jaccard_score
+
+from lightning_cv.metrics.segmentation import (
+    SegmentationIoU,
+    confusion_matrix,
+    iou_per_class,
+    mean_iou,
+    pixel_accuracy,
+)
+
+
+def test_by_hand():
+    preds = torch.tensor([[0, 1], [1, 1]])
+    targets = torch.tensor([[0, 0], [1, 255]])
+    matrix = confusion_matrix(preds, targets, 3)
+    assert matrix.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
+    assert iou_per_class(matrix)[:2].tolist() == [0.5, 0.5]
+    assert iou_per_class(matrix)[2].isnan()
+    assert mean_iou(matrix) == 0.5
+    assert pixel_accuracy(matrix) == pytest.approx(2 / 3)
+
+
+def test_random_masks_agree_with_scikit_learn():
+    generator = torch.Generator().manual_seed(0)
+    preds = torch.randint(0, 5, (3, 20, 20), generator=generator)
+    targets = torch.randint(0, 6, (3, 20, 20), generator=generator)
+    targets[targets == 5] = 255
+    counted = targets != 255
+    truth, guess = targets[counted].numpy(), preds[counted].numpy()
+    matrix = confusion_matrix(preds, targets, 5)
+    assert np.array_equal(matrix.numpy(), sklearn_confusion(truth, guess, labels=range(5)))
+    assert iou_per_class(matrix).numpy() == pytest.approx(jaccard_score(truth, guess, average=None))
+
+
+def test_empty_and_one_pixel():
+    empty = confusion_matrix(torch.zeros(0, 4, 4, dtype=torch.int64), torch.zeros(0, 4, 4, dtype=torch.int64), 2)
+    assert empty.sum() == 0
+    assert mean_iou(empty).isnan()
+    assert mean_iou(confusion_matrix(torch.tensor([[1]]), torch.tensor([[1]]), 2)) == 1
+
+
+def test_a_class_never_seen_is_left_out_but_a_missed_one_counts_zero():
+    matrix = confusion_matrix(torch.tensor([0, 0, 0, 0]), torch.tensor([0, 0, 0, 1]), 3)
+    assert mean_iou(matrix) == pytest.approx((0.75 + 0.0) / 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32])
+def test_small_integer_masks_do_not_overflow(dtype):
+    full = torch.full((8, 8), 20, dtype=dtype)
+    assert confusion_matrix(full, full, 21)[20, 20] == 64
+
+
+def test_bad_masks_are_named():
+    with pytest.raises(ValueError, match="target mask holds \\[7\\]"):
+        confusion_matrix(torch.tensor([0]), torch.tensor([7]), 3)
+    with pytest.raises(ValueError, match="predicted mask holds \\[255\\]"):
+        confusion_matrix(torch.tensor([255]), torch.tensor([1]), 3)
+    with pytest.raises(ValueError, match="one shape"):
+        confusion_matrix(torch.zeros(2, 2), torch.zeros(2, 3), 3)
+
+
+def test_the_metric_sums_pixels_over_batches_of_any_size_and_forgets():
+    metric = SegmentationIoU(2)
+    metric.update(torch.zeros(1, 10, 10, dtype=torch.int64), torch.zeros(1, 10, 10, dtype=torch.int64))
+    metric.update(torch.zeros(1, 2, 1, dtype=torch.int64), torch.tensor([[[0], [1]]]))
+    assert metric.compute() == pytest.approx((101 / 102 + 0) / 2)
+    metric.reset()
+    assert metric.matrix.sum() == 0
+
+
+@pytest.mark.data
+def test_the_expected_confusion_of_real_masks(shared_data):
+    folder = shared_data / "golden_pred/VOC2007/Segmentation"
+    expected = json.loads((folder / "expected.json").read_text())
+    metric = SegmentationIoU(21)
+    for path in sorted((folder / "comp5_test_cls").glob("*.png")):
+        truth = Image.open(shared_data / "VOCdevkit/VOC2007/SegmentationClass" / path.name)
+        metric.update(torch.from_numpy(np.array(Image.open(path))), torch.from_numpy(np.array(truth)))
+    assert metric.matrix.tolist() == expected["confusion"]
+    assert metric.compute().item() == pytest.approx(expected["miou_over_present"], abs=1e-6)
+    assert pixel_accuracy(metric.matrix).item() == pytest.approx(expected["pixel_acc"], abs=1e-6)
