@@ -151,7 +151,7 @@ class DataModule(LightningDataModule, ABC):
         )
 
 
-def _limited(batches: int, limit: float | None) -> int:
+def _limited(batches: int, limit: int | float | None) -> int:
     """How many of an epoch's batches Lightning will use under its `limit_train_batches`, at least one."""
     if isinstance(limit, int):
         return max(1, min(batches, limit))

@@ -1,4 +1,4 @@
-"""Which samples make which batch: a function of (seed, epoch, batch), so that a resumed run sees what it would have seen."""
+"""Which samples make which batch: a function of (seed, epoch, batch), so that a resumed run sees the same order."""
 
 import math
 from collections.abc import Iterator

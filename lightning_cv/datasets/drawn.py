@@ -91,7 +91,7 @@ def draw_scene(seed: int | np.random.Generator, size: int = 128, max_objects: in
 def _what_is_seen(objects: list[tuple[int, NDArray[np.bool_]]]) -> list[tuple[int, NDArray[np.bool_]]]:
     """Visible part of each object that shows enough of itself, in drawing order; the front object always stays."""
     covered = np.zeros_like(objects[0][1])
-    seen = []
+    seen: list[tuple[int, NDArray[np.bool_]]] = []
     for label, mask in reversed(objects):
         visible = mask & ~covered
         shown = int(np.count_nonzero(visible))
@@ -129,7 +129,9 @@ def _ground(size: int, rng: np.random.Generator) -> Pixels:
     """The ground (H, W, 3), 0 to 255: a ramp between two colours with coarse blotches."""
     cells = int(rng.integers(3, 12))
     blotches = rng.normal(0, rng.uniform(0, 30), (cells, cells, 3)).astype(np.float32)
-    return _ramp(size, size, rng) + cv2.resize(blotches, (size, size), interpolation=cv2.INTER_LINEAR)
+    blotches = np.asarray(cv2.resize(blotches, (size, size), interpolation=cv2.INTER_LINEAR), np.float32)
+    ground: Pixels = _ramp(size, size, rng) + blotches
+    return ground
 
 
 def _texture(height: int, width: int, rng: np.random.Generator) -> Pixels:
@@ -158,8 +160,7 @@ def _ramp(height: int, width: int, rng: np.random.Generator) -> Pixels:
     ys = np.linspace(-0.5, 0.5, height, dtype=np.float32)[:, None]
     xs = np.linspace(-0.5, 0.5, width, dtype=np.float32)[None]
     along = 0.5 + xs * np.float32(math.cos(angle)) + ys * np.float32(math.sin(angle))  # (h, w)
-    ramp: Pixels = start + along[..., None] * change
-    return ramp
+    return np.asarray(start + along[..., None] * change, np.float32)
 
 
 _SHIFT = 4

@@ -1,0 +1,169 @@
+"""VOC folders as data modules: the real ones, and any folder in that layout with class names of its own."""
+
+from abc import abstractmethod
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightning_cv.contracts import DetectionBatch, LabelMap, SegmentationBatch
+from lightning_cv.datamodules.base import BatchDataset, DataModule
+from lightning_cv.datamodules.batches import collate_detection, collate_segmentation
+from lightning_cv.datasets.voc import (
+    VOC_CLASSES,
+    VOCDetection,
+    VOCSegmentation,
+    voc_box_labels,
+    voc_mask_labels,
+)
+from lightning_cv.transforms import (
+    DetectionEval,
+    DetectionTransform,
+    SegmentationEval,
+    SegmentationTransform,
+    restore_boxes,
+)
+
+Source = TypeVar("Source", VOCDetection, VOCSegmentation)
+
+
+class _VOCFolder(DataModule, Generic[Source]):
+    """Which lists are read when: what both kinds of VOC data modules share."""
+
+    def __init__(
+        self, root: str, year: str, splits: dict[str, str], cache: bool, class_names: tuple[str, ...],
+        batch_size: int, num_workers: int, eval_batch_size: int | None,
+    ) -> None:  # fmt: skip
+        super().__init__(batch_size, num_workers, eval_batch_size)
+        self.root, self.year, self.splits, self.cache = root, year, splits, cache
+        self.names_of_objects = class_names
+        self._sources: dict[str, Source] = {}
+
+    @abstractmethod
+    def read(self, split: str) -> Source:
+        """The samples of one or several lists."""
+
+    def setup(self, stage: str) -> None:
+        """Reads the lists that a stage needs; a missing folder is told here, before anything is trained."""
+        for use in {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ()):
+            self.source(use)
+
+    def source(self, use: str) -> Source:
+        """The samples for "train", "val" or "test", read once."""
+        if use not in self._sources:
+            self._sources[use] = self.read(self.splits[use])
+        return self._sources[use]
+
+
+class VOCDetectionDataModule(_VOCFolder[VOCDetection]):
+    """Boxes of a VOC folder.
+
+    Args:
+        root: the folder that holds `VOCdevkit`.
+        train_transform: augmentation of the training images.
+        eval_transform: what validation, test and prediction see.
+        batch_size: images of a training batch, in each process.
+        year: names the folder `VOC{year}`.
+        train, val, test: lists of `ImageSets/Main`; several joined by "+".
+        class_names: of another VOC-like folder, in the order of their labels; None for VOC's 20.
+        keep_difficult: False leaves the objects marked difficult out of the training images.
+        cache: keep decoded pictures in memory.
+        num_workers, eval_batch_size: loader processes, and images of a batch in evaluation (None: as in training).
+    """
+
+    def __init__(
+        self,
+        root: str,
+        train_transform: DetectionTransform,
+        eval_transform: DetectionEval,
+        batch_size: int = 16,
+        year: str = "2007",
+        train: str = "train",
+        val: str = "val",
+        test: str = "test",
+        class_names: list[str] | None = None,
+        keep_difficult: bool = True,
+        cache: bool = False,
+        num_workers: int = 0,
+        eval_batch_size: int | None = None,
+    ) -> None:
+        names = tuple(class_names) if class_names is not None else VOC_CLASSES
+        splits = {"train": train, "val": val, "test": test}
+        super().__init__(root, year, splits, cache, names, batch_size, num_workers, eval_batch_size)
+        self.train_transform, self.eval_transform = train_transform, eval_transform
+        self.keep_difficult = keep_difficult
+        self.label_map: LabelMap = voc_box_labels(names)
+
+    def read(self, split: str) -> VOCDetection:
+        """The samples of one or several lists."""
+        keep = self.keep_difficult or split != self.splits["train"]
+        return VOCDetection(self.root, self.year, split, self.names_of_objects, keep, self.cache)
+
+    def train_set(self) -> BatchDataset[DetectionBatch]:
+        """Augmented batches."""
+        return BatchDataset(self.source("train"), self.train_transform, collate_detection, self.seed)
+
+    def val_set(self) -> BatchDataset[DetectionBatch]:
+        """Stretched batches of the validation list."""
+        return BatchDataset(self.source("val"), self.eval_transform, collate_detection, self.seed)
+
+    def test_set(self) -> BatchDataset[DetectionBatch]:
+        """Stretched batches of the test list."""
+        return BatchDataset(self.source("test"), self.eval_transform, collate_detection, self.seed)
+
+    def prepare_image(self, image: NDArray[np.uint8], /) -> Tensor:
+        """The tensor (3, S, S) that evaluation would make of one RGB picture (H, W, 3)."""
+        return self.eval_transform.image(image)
+
+    def restore_boxes(self, boxes: Tensor, image_size: tuple[int, int], original_size: tuple[int, int]) -> Tensor:
+        """Boxes (N, 4) found in a prepared image, in pixels of the picture it was made of; sizes (height, width)."""
+        return restore_boxes(boxes, image_size, original_size)
+
+
+class VOCSegmentationDataModule(_VOCFolder[VOCSegmentation]):
+    """Class masks of a VOC folder; arguments as for `VOCDetectionDataModule`, lists of `ImageSets/Segmentation`.
+
+    Class 0 is the background; `class_names` are those of the objects, from 1.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        train_transform: SegmentationTransform,
+        eval_transform: SegmentationEval,
+        batch_size: int = 8,
+        year: str = "2007",
+        train: str = "train",
+        val: str = "val",
+        test: str = "test",
+        class_names: list[str] | None = None,
+        cache: bool = False,
+        num_workers: int = 0,
+        eval_batch_size: int | None = None,
+    ) -> None:
+        names = tuple(class_names) if class_names is not None else VOC_CLASSES
+        splits = {"train": train, "val": val, "test": test}
+        super().__init__(root, year, splits, cache, names, batch_size, num_workers, eval_batch_size)
+        self.train_transform, self.eval_transform = train_transform, eval_transform
+        self.label_map: LabelMap = voc_mask_labels(names)
+
+    def read(self, split: str) -> VOCSegmentation:
+        """The samples of one or several lists."""
+        return VOCSegmentation(self.root, self.year, split, self.names_of_objects, self.cache)
+
+    def train_set(self) -> BatchDataset[SegmentationBatch]:
+        """Augmented batches."""
+        return BatchDataset(self.source("train"), self.train_transform, collate_segmentation, self.seed)
+
+    def val_set(self) -> BatchDataset[SegmentationBatch]:
+        """Padded batches of the validation list."""
+        return BatchDataset(self.source("val"), self.eval_transform, collate_segmentation, self.seed)
+
+    def test_set(self) -> BatchDataset[SegmentationBatch]:
+        """Padded batches of the test list."""
+        return BatchDataset(self.source("test"), self.eval_transform, collate_segmentation, self.seed)
+
+    def prepare_image(self, image: NDArray[np.uint8], /) -> Tensor:
+        """The tensor that evaluation would make of one RGB picture (H, W, 3), which lies in its upper left corner."""
+        return self.eval_transform.image(image)

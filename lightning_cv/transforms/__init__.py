@@ -1,0 +1,43 @@
+"""From a sample as it lies in its files to what a net sees: joint changes of image, boxes and mask.
+
+A preset is called as `(sample, seed)`: the same seed gives the same result in any process. Objects are carried by
+their position in the sample, so that boxes, labels and marks cannot go out of step.
+"""
+
+import os
+
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # its import would ask the network for a newer version
+
+from lightning_cv.transforms.common import (
+    MEAN_COLOUR,
+    DetectionTransform,
+    PreparedDetection,
+    PreparedMask,
+    SegmentationTransform,
+    image_tensor,
+    restore_boxes,
+    stretch,
+)
+from lightning_cv.transforms.detection import DetectionEval, FlipOnly
+from lightning_cv.transforms.pipelines import DetectionPipeline, SegmentationPipeline
+from lightning_cv.transforms.segmentation import SegmentationEval, SegmentationFlip, SegmentationTrain
+from lightning_cv.transforms.ssd import SSDTrain
+
+__all__ = [
+    "MEAN_COLOUR",
+    "DetectionEval",
+    "DetectionPipeline",
+    "DetectionTransform",
+    "FlipOnly",
+    "PreparedDetection",
+    "PreparedMask",
+    "SSDTrain",
+    "SegmentationEval",
+    "SegmentationFlip",
+    "SegmentationPipeline",
+    "SegmentationTrain",
+    "SegmentationTransform",
+    "image_tensor",
+    "restore_boxes",
+    "stretch",
+]

@@ -1,0 +1,161 @@
+"""The training augmentation of SSD (Liu et al. 2016). Letters: T trials; N boxes of an image; S side of the result."""
+
+import math
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_cv.contracts import DetectionSample
+from lightning_cv.transforms.colour import distort_colours
+from lightning_cv.transforms.common import (
+    MEAN_COLOUR,
+    Boxes,
+    DetectionTransform,
+    Picture,
+    PreparedDetection,
+    flip_boxes,
+    prepare,
+    resize,
+)
+
+
+class Window(NamedTuple):
+    """A rectangle in pixels of the picture, which may reach outside it."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+
+
+def zoom_out(height: int, width: int, max_zoom: float, rng: np.random.Generator) -> Window:
+    """A canvas 1 to `max_zoom` times as wide and high as the picture, which lies anywhere in it. SSD, section 3.6."""
+    zoom = rng.uniform(1.0, max_zoom)
+    left, top = rng.uniform(0, width * (zoom - 1)), rng.uniform(0, height * (zoom - 1))
+    return Window(-left, -top, width * zoom - left, height * zoom - top)
+
+
+_MIN_OVERLAPS = (None, 0.0, 0.1, 0.3, 0.5, 0.7, 0.9)  # None: the whole picture; 0: any crop
+_TRIALS = 50
+
+
+def iou_crop(boxes: Boxes, canvas: Window, rng: np.random.Generator) -> Window:
+    """A part of the canvas that has an overlap (IoU) of at least a drawn minimum with one of the boxes.
+
+    Liu et al. 2016, SSD, section 2.2 and its code: the minimum is one of 0.1, 0.3, 0.5, 0.7, 0.9, or none, or the
+    whole canvas stays; sides 0.3 to 1 of the canvas, their ratio 0.5 to 2 relative to it; 50 trials, then another
+    minimum is drawn. A crop holds the centre of at least one box.
+    """
+    if len(boxes) == 0:
+        return canvas
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    while (least := _MIN_OVERLAPS[rng.integers(len(_MIN_OVERLAPS))]) is not None:
+        crops = _trial_crops(canvas, rng)  # (T, 4)
+        inside = ((centres >= crops[:, None, :2]) & (centres <= crops[:, None, 2:])).all(axis=-1)  # (T, N)
+        shared = np.minimum(boxes[:, 2:], crops[:, None, 2:]) - np.maximum(boxes[:, :2], crops[:, None, :2])
+        overlap = np.prod(np.maximum(shared, 0), axis=-1)  # (T, N)
+        union = np.prod(crops[:, 2:] - crops[:, :2], axis=1)[:, None] + areas - overlap
+        good = np.flatnonzero(((overlap >= least * union) & inside).any(axis=1))
+        if len(good):
+            return Window(*crops[good[0]].tolist())
+    return canvas
+
+
+def _trial_crops(canvas: Window, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Crops (T, 4) of random size, shape and place in the canvas."""
+    scale = rng.uniform(0.3, 1.0, _TRIALS)
+    root = np.sqrt(rng.uniform(np.maximum(0.5, scale**2), np.minimum(2.0, 1 / scale**2)))
+    sides = np.stack([scale * root, scale / root], axis=-1)  # (T, 2) of 1
+    corner = rng.uniform(0, 1, (_TRIALS, 2)) * (1 - sides)
+    extent = np.array([canvas.x2 - canvas.x1, canvas.y2 - canvas.y1])
+    origin = np.array([canvas.x1, canvas.y1])
+    return np.concatenate([origin + corner * extent, origin + (corner + sides) * extent], axis=1)
+
+
+class SSDTrain(DetectionTransform):
+    """The augmentation of SSD: colours, zoom-out onto a mean-coloured canvas, IoU crop, stretch to S x S, mirror.
+
+    Liu et al. 2016 and their code. A box stays if its centre is in the crop, and is then clipped. Differs: zoom and
+    crop choose one window, of which only the part inside the picture is resized, so that no canvas of up to 16 times
+    the picture's size is ever made; a box that is left with less than one pixel a side is dropped.
+
+    Args:
+        size: S.
+        max_zoom: the largest zoom-out; 1 turns it off.
+        zoom_probability: how often the picture is zoomed out.
+        colour: strength of the colour changes, 0 turns them off.
+    """
+
+    def __init__(self, size: int, max_zoom: float = 4.0, zoom_probability: float = 0.5, colour: float = 1.0) -> None:
+        if max_zoom < 1:
+            raise ValueError(f"SSDTrain.max_zoom must be at least 1, got {max_zoom}")
+        self.size, self.max_zoom, self.zoom_probability, self.colour = size, max_zoom, zoom_probability, colour
+
+    def __call__(self, sample: DetectionSample, seed: int, /) -> PreparedDetection:
+        """The augmented sample."""
+        rng = np.random.default_rng(seed)
+        height, width = sample["image"].shape[:2]
+        window = Window(0.0, 0.0, float(width), float(height))
+        if rng.random() < self.zoom_probability:
+            window = zoom_out(height, width, self.max_zoom, rng)
+        window = iou_crop(sample["boxes"], window, rng)
+        image, scale, shift = _look_through(sample["image"], window, self.size, rng, self.colour)
+        kept, boxes = _boxes_in(sample["boxes"], window, scale, shift, self.size)
+        if rng.random() < 0.5:
+            image, boxes = image[:, ::-1], flip_boxes(boxes, self.size)
+        return prepare(sample, image, boxes, kept)
+
+
+def _boxes_in(
+    boxes: Boxes, window: Window, scale: NDArray[np.float64], shift: NDArray[np.float64], size: int
+) -> tuple[NDArray[np.int64], Boxes]:
+    """Positions of the boxes whose centre the window holds, and those boxes in the window's image, clipped to it."""
+    x, y = (boxes[:, 0] + boxes[:, 2]) / 2, (boxes[:, 1] + boxes[:, 3]) / 2
+    kept = np.flatnonzero((x >= window.x1) & (x <= window.x2) & (y >= window.y1) & (y <= window.y2))
+    moved = np.clip(boxes[kept] * np.tile(scale, 2) + np.tile(shift, 2), 0, size).astype(np.float32)
+    large = (moved[:, 2:] - moved[:, :2] >= 1).all(axis=1)
+    return kept[large], moved[large]
+
+
+_INTERPOLATIONS = (cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_AREA, cv2.INTER_LANCZOS4)
+
+
+def _look_through(
+    image: Picture, window: Window, size: int, rng: np.random.Generator, colour: float
+) -> tuple[Picture, NDArray[np.float64], NDArray[np.float64]]:
+    """What the window shows, (S, S, 3), and the scale and shift, each (x, y), that take the picture's points there.
+
+    The part of the picture in the window is cut at whole pixels on both sides; scale and shift are those of this cut,
+    so that boxes stay exact.
+    """
+    cuts = [
+        _cut(low, high, extent, size)
+        for low, high, extent in ((window.x1, window.x2, image.shape[1]), (window.y1, window.y2, image.shape[0]))
+    ]
+    (source_x, target_x), (source_y, target_y) = cuts
+    part = np.ascontiguousarray(image[source_y[0] : source_y[1], source_x[0] : source_x[1]])
+    interpolation = _INTERPOLATIONS[rng.integers(len(_INTERPOLATIONS))]
+    part = resize(part, target_y[1] - target_y[0], target_x[1] - target_x[0], interpolation)
+    if colour > 0:
+        part = distort_colours(part, rng, colour)
+    scale = np.array([(target[1] - target[0]) / (source[1] - source[0]) for source, target in cuts])
+    shift = np.array([target[0] for _, target in cuts]) - scale * np.array([source[0] for source, _ in cuts])
+    if part.shape[:2] == (size, size):
+        return part, scale, shift
+    canvas = np.empty((size, size, 3), np.uint8)
+    canvas[:] = MEAN_COLOUR
+    canvas[target_y[0] : target_y[1], target_x[0] : target_x[1]] = part
+    return canvas, scale, shift
+
+
+def _cut(low: float, high: float, extent: int, size: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Along one axis: the pixels of the picture that the window low..high shows, and those of the image they fill."""
+    first = min(max(0, math.floor(low + 0.5)), extent - 1)
+    last = max(min(extent, math.floor(high + 0.5)), first + 1)
+    zoom = size / (high - low)
+    start = min(max(0, math.floor((first - low) * zoom + 0.5)), size - 1)
+    end = max(min(size, math.floor((last - low) * zoom + 0.5)), start + 1)
+    return (first, last), (start, end)
