@@ -1,0 +1,88 @@
+"""`lightning-cv resume RUN_DIR`: the run's own settings, its newest checkpoint that loads, the same W&B run."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lightning_cv.cli.experiments import read_yaml
+from lightning_cv.cli.run_folder import CHECKPOINTS, CONFIG, ENVIRONMENT, write_json
+from lightning_cv.cli.settings import Difference, Settings, differences
+from lightning_cv.errors import UserError
+
+_EPOCHS = "trainer.max_epochs"
+
+
+def main(argv: list[str]) -> int:
+    """Go on with a run."""
+    parser = argparse.ArgumentParser(
+        prog="lightning-cv resume",
+        description="Go on with a run from its newest checkpoint that loads, under its own settings. The result equals "
+        "that of a run that was never stopped.",
+    )
+    parser.add_argument("run", type=Path, metavar="RUN_DIR", help="folder of the run, with its config.yaml")
+    parser.add_argument("--extend-epochs", type=int, default=0, metavar="N", help="train N epochs more than planned")
+    options, others = parser.parse_known_args(argv)
+    if others:
+        raise UserError(
+            f"a run goes on under its own settings; not accepted: {' '.join(others)}\n"
+            "(--extend-epochs N is the one allowed change; for other settings start a new run with `fit`)"
+        )
+    resume(options.run, options.extend_epochs)
+    return 0
+
+
+def resume(run: Path, extend_epochs: int = 0) -> dict[str, float]:
+    """Go on with the run in a folder; the final metrics.
+
+    Raises:
+        UserError: no run there, no checkpoint that loads, or settings that were changed since.
+    """
+    if not (run / CONFIG).is_file():
+        raise UserError(f"{run} is no run folder: there is no {CONFIG} in it")
+    if extend_epochs < 0:
+        raise UserError(f"--extend-epochs must be at least 1, got {extend_epochs}")
+    from lightning_cv.checkpoints import newest_checkpoint  # heavy, and not needed to refuse
+    from lightning_cv.cli.fit import launch
+    from lightning_cv.tasks.base import CHECKPOINT_KEY
+
+    settings = read_yaml(run / CONFIG)
+    found = newest_checkpoint(run / CHECKPOINTS)
+    for path, reason in found.skipped:
+        print(f"skipped {path.name}: {reason}", file=sys.stderr)
+    _refuse_changes(run, settings, found.content.get(CHECKPOINT_KEY, {}).get("settings", settings))
+    if extend_epochs:
+        _extend(run, settings, extend_epochs)
+    step = found.content["global_step"]
+    print(f"resuming {run} from {found.path.name}: epoch {found.content['epoch']}, step {step}", file=sys.stderr)
+    return launch("fit", ["--config", str(run / CONFIG)], run, found.path, experiment=run.parent.name).metrics
+
+
+def _refuse_changes(run: Path, settings: Settings, saved: dict[str, Any]) -> None:
+    allowed = {_EPOCHS} if _extensions(run) else set()
+    changed: list[Difference] = [d for d in differences(saved, settings) if d.key not in allowed]
+    if changed:
+        listed = "\n".join(f"  {change}" for change in changed[:20])
+        raise UserError(f"{run / CONFIG} was changed since the checkpoint was written (checkpoint -> file):\n{listed}")
+
+
+def _extend(run: Path, settings: Settings, epochs: int) -> None:
+    """Write the longer plan into the run's files: a later resume must know of it."""
+    planned = settings["trainer"]["max_epochs"]
+    if planned is None or planned < 0:
+        raise UserError("the run has no planned number of epochs (trainer.max_epochs) to extend")
+    settings["trainer"]["max_epochs"] = planned + epochs
+    record = json.loads((run / ENVIRONMENT).read_text())
+    record["extended"] = [*record.get("extended", []), {"from": planned, "to": planned + epochs}]
+    write_json(run / ENVIRONMENT, record)
+    part = run / f".{CONFIG}.part"
+    part.write_text(yaml.safe_dump(settings, sort_keys=False))
+    part.replace(run / CONFIG)
+
+
+def _extensions(run: Path) -> list[dict[str, int]]:
+    place = run / ENVIRONMENT
+    return json.loads(place.read_text()).get("extended", []) if place.is_file() else []
