@@ -22,12 +22,12 @@ def reparameterise(mean: Tensor, log_var: Tensor, generator: torch.Generator | N
     return mean + torch.exp(0.5 * log_var) * noise
 
 
-def gaussian_kl(mean: Tensor, log_var: Tensor) -> Tensor:
+def kl_to_standard_normal(mean: Tensor, log_var: Tensor) -> Tensor:
     """KL(N(mean, exp(log_var)) || N(0, 1)) of each latent in nats, same shape (N, L), float32 at least.
 
     Kingma and Welling 2014, appendix B. Through expm1, which keeps the digits of a latent close to the prior.
 
-    >>> gaussian_kl(torch.tensor([1.0]), torch.tensor([0.0])).item()
+    >>> kl_to_standard_normal(torch.tensor([1.0]), torch.tensor([0.0])).item()
     0.5
     """
     mean, log_var = _at_least_float32(mean), _at_least_float32(log_var)

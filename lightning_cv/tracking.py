@@ -1,0 +1,301 @@
+"""Where figures and pictures go: a CSV file that survives a resume, and Weights & Biases. Only this module names wandb.
+
+Nothing here passes `step=` to wandb: under Lightning every call makes a row, and `trainer/global_step` is its x axis.
+"""
+
+import csv
+import io
+import netrc
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlparse
+
+import numpy as np
+import wandb
+from lightning import Trainer
+from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightning_cv.contracts import VOID, Detections, DetectionTarget, LabelMap
+
+Picture = NDArray[np.uint8]
+Mode = Literal["auto", "online", "offline", "disabled"]
+STEP = "trainer/global_step"
+
+
+class MetricsCSV(Logger):
+    """Appends every logged row to `save_dir/metrics.csv`, each on disk before the next.
+
+    Lightning's own CSVLogger deletes an existing file; this one goes on with it, and `resume_from` drops what the
+    checkpoint has not seen. Columns come as they are first logged; empty cells mean "not logged in this row".
+    """
+
+    def __init__(self, save_dir: str) -> None:
+        super().__init__()
+        self.path = Path(save_dir) / "metrics.csv"
+        self._columns: list[str] | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the logger."""
+        return "metrics"
+
+    @property
+    def version(self) -> str:
+        """There is one file a run, so no version."""
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        """Folder of the file."""
+        return str(self.path.parent)
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:  # Any: Lightning's signature; settings are in config.yaml
+        """Settings are not figures: nothing is written."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Append one row."""
+        row = {"step": "" if step is None else str(step)} | {name: _cell(value) for name, value in metrics.items()}
+        if self._columns is None:
+            self._columns, rows = self._read()
+            if rows is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._write([])
+        new = [name for name in row if name not in self._columns]
+        if new:
+            _, rows = self._read()
+            self._columns += new
+            self._write(rows or [])
+        with self.path.open("a", newline="") as file:
+            file.write(self._lines([row]))
+
+    @rank_zero_only
+    def resume_from(self, global_step: int) -> None:
+        """Drop the rows of steps that a checkpoint after `global_step` steps will run again (step counts from 0)."""
+        columns, rows = self._read()
+        if rows is not None:
+            self._columns = columns
+            self._write([row for row in rows if not row["step"] or int(row["step"]) < global_step])
+
+    def _read(self) -> tuple[list[str], list[dict[str, str]] | None]:
+        """Columns and whole rows of the file; a last row that was cut off is left out, None stands for no file."""
+        if not self.path.exists():
+            return ["step", "epoch"], None
+        text = self.path.read_text()
+        reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
+        columns = list(reader.fieldnames or ["step", "epoch"])
+        return columns, [row for row in reader if None not in row and None not in row.values()]
+
+    def _write(self, rows: Sequence[Mapping[str, str]]) -> None:
+        """Replace the file in one step."""
+        assert self._columns is not None
+        part = self.path.with_name(f".{self.path.name}.part")
+        part.write_text(self._lines([{name: name for name in self._columns}, *rows]), newline="")
+        os.replace(part, self.path)
+
+    def _lines(self, rows: Sequence[Mapping[str, str]]) -> str:
+        text = io.StringIO(newline="")
+        csv.DictWriter(text, self._columns or [], restval="", lineterminator="\n").writerows(rows)
+        return text.getvalue()
+
+
+class WandbRun(WandbLogger):
+    """One W&B run a folder, under `save_dir/wandb`.
+
+    Args:
+        save_dir: the run's folder.
+        project: on the server.
+        id: of the run; the same id goes on with the run (on a server; offline, W&B starts a second log of that id).
+        name, group, tags: how the run is listed.
+        mode: "auto" follows WANDB_MODE, else is online where someone is logged in, else offline.
+    """
+
+    def __init__(
+        self,
+        save_dir: str = ".",
+        project: str = "lightning_cv",
+        id: str | None = None,
+        name: str | None = None,
+        group: str | None = None,
+        tags: list[str] | None = None,
+        mode: Mode = "auto",
+    ) -> None:
+        os.makedirs(save_dir, exist_ok=True)  # or wandb would fall back on a temporary folder
+        super().__init__(
+            name=name,
+            save_dir=save_dir,
+            project=project,
+            id=id,
+            log_model=False,
+            group=group,
+            tags=tags,
+            mode=resolve_mode(mode),
+        )
+        self._wandb_init.pop("anonymous", None)  # a setting that wandb has given up
+        self._classes: dict[tuple[LabelMap, bool], wandb.Classes] = {}
+
+    @property
+    def experiment(self) -> Any:  # Any: a wandb run, or Lightning's dummy on other ranks
+        """The run, started at first use. A run of another id that was left open is closed, not written into."""
+        if self._experiment is None and wandb.run is not None and self._id not in (None, wandb.run.id):
+            warnings.warn(f"W&B run {wandb.run.id} was still open; it is closed, {self._id} starts", stacklevel=2)
+            wandb.finish()
+        return super().experiment
+
+    def classes(self, label_map: LabelMap, *, void: bool = False) -> wandb.Classes:
+        """The class names of a data set as W&B wants them, made once a run."""
+        key = (label_map, void)
+        if key not in self._classes:
+            entries = [{"id": number, "name": name} for number, name in class_labels(label_map, void=void).items()]
+            self._classes[key] = wandb.Classes(entries)
+        return self._classes[key]
+
+    def finish(self) -> None:
+        """Close the run, so that another can follow in this process."""
+        if self._experiment is not None and rank_zero_only.rank == 0:
+            self._experiment.finish()
+            self._id = self._experiment.id
+        self._experiment = None
+
+
+def resolve_mode(mode: Mode) -> Literal["online", "offline", "disabled"]:
+    """What "auto" means here and now; other modes stay."""
+    if mode == "auto":
+        asked = os.environ.get("WANDB_MODE", "")
+        mode = {"dryrun": "offline", "run": "online"}.get(asked, asked) or ("online" if _logged_in() else "offline")  # type: ignore[assignment]  # checked in the next line
+    if mode not in ("online", "offline", "disabled"):
+        raise ValueError(f"the W&B mode (WANDB_MODE) must be online, offline or disabled, got {mode!r}")
+    return mode
+
+
+def _logged_in() -> bool:
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def log_images(trainer: Trainer, key: str, pictures: Sequence[Picture], captions: Sequence[str] | None = None) -> None:
+    """Pictures (H, W, 3) under `key`; nothing without a W&B logger, as everything below."""
+    for run in _runs(trainer):
+        texts = captions or [None] * len(pictures)
+        _log(run, trainer, key, [wandb.Image(one, caption=text) for one, text in zip(pictures, texts, strict=True)])
+
+
+def log_boxes(
+    trainer: Trainer,
+    key: str,
+    pictures: Sequence[Picture],
+    detections: Sequence[Detections],
+    targets: Sequence[DetectionTarget],
+    label_map: LabelMap,
+    score_threshold: float = 0.3,
+) -> None:
+    """Pictures with native W&B boxes "predictions" (from `score_threshold` on) and "ground_truth", in their pixels."""
+    names = class_labels(label_map)
+    for run in _runs(trainer):
+        images = []
+        for shown, found, target in zip(pictures, detections, targets, strict=True):
+            predicted = [
+                _box(box, label, f"{names[label]} {score:.2f}", {"score": round(score, 4)})
+                for box, label, score in zip(*_lists(found["boxes"], found["labels"], found["scores"]), strict=True)
+                if score >= score_threshold
+            ]
+            true = [
+                _box(box, label, names[label] + (" (difficult)" if difficult else ""))
+                for box, label, difficult in zip(
+                    *_lists(target["boxes"], target["labels"], target["difficult"]), strict=True
+                )
+            ]
+            boxes = {
+                "predictions": {"box_data": predicted, "class_labels": names},
+                "ground_truth": {"box_data": true, "class_labels": names},
+            }
+            images.append(wandb.Image(shown, caption=target["image_id"], boxes=boxes, classes=run.classes(label_map)))
+        _log(run, trainer, key, images)
+
+
+def log_masks(
+    trainer: Trainer,
+    key: str,
+    pictures: Sequence[Picture],
+    preds: Sequence[Tensor],
+    targets: Sequence[Tensor],
+    image_ids: Sequence[str],
+    label_map: LabelMap,
+) -> None:
+    """Pictures with native W&B masks "predictions" and "ground_truth", class masks (H, W) of the pictures' size."""
+    names = class_labels(label_map, void=True)
+    for run in _runs(trainer):
+        images = [
+            wandb.Image(
+                shown,
+                caption=image_id,
+                masks={
+                    "predictions": {"mask_data": guess.cpu().numpy().astype(np.uint8), "class_labels": names},
+                    "ground_truth": {"mask_data": truth.cpu().numpy().astype(np.uint8), "class_labels": names},
+                },
+                classes=run.classes(label_map, void=True),
+            )
+            for shown, guess, truth, image_id in zip(pictures, preds, targets, image_ids, strict=True)
+        ]
+        _log(run, trainer, key, images)
+
+
+def log_table(trainer: Trainer, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A table of plain values and pictures; Any: a cell is whatever W&B can show."""
+    for run in _runs(trainer):
+        cells = [[wandb.Image(cell) if isinstance(cell, np.ndarray) else cell for cell in row] for row in rows]
+        _log(run, trainer, key, wandb.Table(columns=list(columns), data=cells))
+
+
+def rewind(trainer: Trainer, global_step: int) -> None:
+    """Make the loggers forget what a run resumed from `global_step` will log again."""
+    for logger in trainer.loggers:
+        if isinstance(logger, MetricsCSV):
+            logger.resume_from(global_step)
+
+
+def finish(trainer: Trainer) -> None:
+    """Close what is open, so that several runs can follow each other in one process."""
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbRun):
+            logger.finish()
+
+
+def class_labels(label_map: LabelMap, *, void: bool = False) -> dict[int, str]:
+    """Class names by contiguous id; `void` adds that of pixels that do not count."""
+    names = {number: name for number, name in enumerate(label_map.names, start=label_map.first)}
+    return names | ({VOID: "not counted"} if void else {})
+
+
+def _runs(trainer: Trainer) -> list[WandbRun]:
+    return [run for run in trainer.loggers if isinstance(run, WandbRun)] if trainer.is_global_zero else []
+
+
+def _log(run: WandbRun, trainer: Trainer, key: str, value: Any) -> None:  # Any: wandb's media types
+    run.experiment.log({key: value, STEP: trainer.global_step})
+
+
+def _lists(*tensors: Tensor) -> list[list[Any]]:  # Any: numbers, or lists of four
+    return [tensor.tolist() for tensor in tensors]
+
+
+def _box(box: list[float], label: int, caption: str, scores: dict[str, float] | None = None) -> dict[str, Any]:
+    left, top, right, bottom = (round(value) for value in box)
+    position = {"minX": left, "maxX": right, "minY": top, "maxY": bottom}
+    entry = {"position": position, "domain": "pixel", "class_id": label, "box_caption": caption}
+    return entry | ({"scores": scores} if scores else {})
+
+
+def _cell(value: float | Tensor) -> str:
+    return str(value.item() if isinstance(value, Tensor) else value)

@@ -1,0 +1,127 @@
+"""Boxes with class names and scores, and the truth beside them. Letters: N boxes of an image; H, W its sides in px."""
+
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from lightning_cv.contracts import Detections, DetectionTarget, LabelMap
+from lightning_cv.viz.canvas import (
+    FONT_SIZE,
+    Colour,
+    Picture,
+    below,
+    beside,
+    class_colour,
+    enlarge,
+    font,
+    ink_on,
+    magnification,
+    picture,
+    text_line,
+    text_size,
+)
+
+LEGIBLE = 320
+"""Shorter side in px to which small images are enlarged so that class names fit."""
+
+
+class Tag(NamedTuple):
+    """A box to draw, x1, y1, x2, y2 in px of the picture, and what is written on it."""
+
+    box: tuple[float, float, float, float]
+    text: str
+    colour: Colour
+    dashed: bool = False
+
+
+def draw_tags(image: Picture, tags: list[Tag]) -> Picture:
+    """The picture with boxes; the text stands on the box's upper edge, inside of it where there is no room above."""
+    canvas = Image.fromarray(image)
+    draw = ImageDraw.Draw(canvas)
+    stroke = max(2, round(min(image.shape[:2]) / 200))
+    for tag in sorted(tags, key=lambda tag: -_area(tag.box)):  # small boxes over large ones
+        _outline(draw, tag, stroke)
+    for tag in tags[::-1]:  # the best score's name on top
+        width, height = text_size(tag.text)
+        x = max(0.0, min(tag.box[0], canvas.width - width - 6))
+        y = tag.box[1] - height - 3
+        y = y if y >= 0 else min(max(tag.box[1], 0.0), canvas.height - height - 4)
+        draw.rectangle((x, y, x + width + 5, y + height + 3), fill=tag.colour)
+        draw.text((x + 3, y + 1), tag.text, font=font(FONT_SIZE), fill=ink_on(tag.colour))
+    return np.asarray(canvas)
+
+
+def detections_picture(image: Tensor | Picture, detections: Detections, label_map: LabelMap) -> Picture:
+    """The image, enlarged where small, with every detection's box, class name and score in percent."""
+    tags = [
+        Tag(_corners(box), f"{label_map.name(label)} {score:.0%}", class_colour(label))
+        for box, score, label in zip(
+            detections["boxes"].tolist(), detections["scores"].tolist(), detections["labels"].tolist(), strict=True
+        )
+    ]
+    return _scaled(picture(image), tags)
+
+
+def target_picture(image: Tensor | Picture, target: DetectionTarget, label_map: LabelMap) -> Picture:
+    """The image, enlarged where small, with every object's box and class name; difficult ones are dashed."""
+    tags = [
+        Tag(_corners(box), label_map.name(label), class_colour(label), dashed=difficult)
+        for box, label, difficult in zip(
+            target["boxes"].tolist(), target["labels"].tolist(), target["difficult"].tolist(), strict=True
+        )
+    ]
+    return _scaled(picture(image), tags)
+
+
+def boxes_beside_truth(
+    image: Tensor | Picture, detections: Detections, target: DetectionTarget, label_map: LabelMap
+) -> Picture:
+    """Truth on the left, detections on the right, each under its heading."""
+    truth = target_picture(image, target, label_map)
+    found = detections_picture(image, detections, label_map)
+    headings = (f"truth: {len(target['boxes'])}", f"predicted: {len(detections['boxes'])}")
+    halves = [
+        below([text_line(heading, half.shape[1]), half], gap=0)
+        for heading, half in zip(headings, (truth, found), strict=True)
+    ]
+    return beside(halves)
+
+
+def above_score(detections: Detections, threshold: float) -> Detections:
+    """The detections whose score reaches `threshold`."""
+    kept = detections["scores"] >= threshold
+    return Detections(
+        boxes=detections["boxes"][kept], scores=detections["scores"][kept], labels=detections["labels"][kept]
+    )
+
+
+def _scaled(image: Picture, tags: list[Tag]) -> Picture:
+    factor = magnification(image, LEGIBLE)
+    return draw_tags(
+        enlarge(image, factor), [tag._replace(box=_corners([value * factor for value in tag.box])) for tag in tags]
+    )
+
+
+def _corners(box: list[float]) -> tuple[float, float, float, float]:
+    return box[0], box[1], box[2], box[3]
+
+
+def _area(box: tuple[float, float, float, float]) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def _outline(draw: ImageDraw.ImageDraw, tag: Tag, stroke: int) -> None:
+    x1, y1, x2, y2 = tag.box
+    x2, y2 = max(x1, x2 - 1), max(y1, y2 - 1)  # the far edge is exclusive
+    if not tag.dashed:
+        draw.rectangle((x1, y1, x2, y2), outline=tag.colour, width=stroke)
+        return
+    dash = 4 * stroke
+    for x in np.arange(x1, x2, 2 * dash):
+        for y in (y1, y2):
+            draw.line((x, y, min(x + dash, x2), y), fill=tag.colour, width=stroke)
+    for y in np.arange(y1, y2, 2 * dash):
+        for x in (x1, x2):
+            draw.line((x, y, x, min(y + dash, y2)), fill=tag.colour, width=stroke)

@@ -1,0 +1,56 @@
+"""Rows of small images: reconstructions below their originals, traversals of latents. Letters: C, H, W image sides."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from lightning_cv.viz.canvas import GAP, Picture, below, beside, enlarge, magnification, picture, text_line, text_size
+
+CELL = 64
+"""Side in px to which small images are enlarged."""
+
+
+def recon_grid(images: Tensor, reconstructions: Tensor, columns: int = 10) -> Picture:
+    """Originals (N, C, H, W), each with its reconstruction below; a new pair of rows after every `columns` images."""
+    if images.shape != reconstructions.shape or not len(images):
+        raise ValueError(
+            f"one reconstruction an image is drawn, got {tuple(images.shape)} and {tuple(reconstructions.shape)}"
+        )
+    names = ("image", "reconstruction")
+    pairs = []
+    for start in range(0, len(images), columns):
+        rows = [_row(group[start : start + columns]) for group in (images, reconstructions)]
+        pairs.append(below([_labelled(name, row, names) for name, row in zip(names, rows, strict=True)], gap=2))
+    return _framed(below(pairs, gap=2 * GAP))
+
+
+def traversal_grid(images: Tensor, labels: Sequence[str], values: Sequence[float], heading: str = "") -> Picture:
+    """One row a latent: images (rows, steps, C, H, W), each row with its label, each column with the latent's value."""
+    if images.ndim != 5 or images.shape[:2] != (len(labels), len(values)):
+        raise ValueError(
+            f"{len(labels)} rows of {len(values)} images are drawn, got a tensor of shape {tuple(images.shape)}"
+        )
+    rows = [_row(row) for row in images]
+    width = rows[0].shape[1] // len(values)
+    scale = beside([text_line(f"{value:+.1f}" if value else "0", width - 2, centred=True) for value in values], gap=2)
+    lines = [_labelled(label, row, labels) for label, row in zip(["", *labels], [scale, *rows], strict=True)]
+    grid = below(lines, gap=2)
+    return _framed(below([text_line(heading, grid.shape[1]), grid], gap=2) if heading else grid)
+
+
+def _row(images: Tensor) -> Picture:
+    cells = [picture(image) for image in images]
+    factor = magnification(cells[0], CELL)
+    return beside([enlarge(cell, factor) for cell in cells], gap=2)
+
+
+def _labelled(label: str, row: Picture, labels: Sequence[str]) -> Picture:
+    """The row with its label on the left, vertically centred, as wide as the longest of all labels."""
+    line = text_line(label, max(text_size(one)[0] for one in labels) + 2)
+    above = max(0, (row.shape[0] - line.shape[0]) // 2)
+    return beside([np.pad(line, ((above, 0), (0, 0), (0, 0)), constant_values=255), row], gap=8)
+
+
+def _framed(grid: Picture) -> Picture:
+    return np.pad(grid, ((GAP, GAP), (GAP, GAP), (0, 0)), constant_values=255)
