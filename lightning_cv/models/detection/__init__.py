@@ -1,0 +1,5 @@
+"""Detectors."""
+
+from lightning_cv.models.detection.ssd import SSD
+
+__all__ = ["SSD"]

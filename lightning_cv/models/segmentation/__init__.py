@@ -1,0 +1,5 @@
+"""Nets for semantic segmentation."""
+
+from lightning_cv.models.segmentation.fcn import FCN
+
+__all__ = ["FCN"]

@@ -1,0 +1,33 @@
+"""Feature pyramid: every map gets what the coarser ones know."""
+
+from typing import cast
+
+from torch import Tensor, nn
+from torchvision.ops import FeaturePyramidNetwork
+
+from lightning_cv.contracts import Backbone
+
+
+class FPN(nn.Module):
+    """A backbone's maps merged top-down, each of `channels` channels, then coarser ones; itself a backbone.
+
+    Lin et al. 2017, section 3 (torchvision's layers). The extra levels are stride-2 3x3 convolutions on the coarsest
+    map, each after a ReLU, as in Lin et al. 2017b (RetinaNet), section 4.
+    """
+
+    def __init__(self, backbone: Backbone, channels: int = 128, extra_levels: int = 0) -> None:
+        super().__init__()
+        self.backbone = cast(nn.Module, backbone)
+        self.merge = FeaturePyramidNetwork(list(backbone.out_channels), channels)
+        self.extra = nn.ModuleList(nn.Conv2d(channels, channels, 3, 2, 1) for _ in range(extra_levels))
+        coarsest = backbone.strides[-1]
+        self.strides = [*backbone.strides, *(coarsest * 2**i for i in range(1, extra_levels + 1))]
+        self.out_channels = [channels] * len(self.strides)
+
+    def forward(self, images: Tensor, /) -> list[Tensor]:
+        """Maps (N, channels, ceil(H / strides[i]), ceil(W / strides[i])) of images (N, 3, H, W)."""
+        named = {str(i): x for i, x in enumerate(self.backbone(images))}
+        maps = list(self.merge(named).values())
+        for conv in self.extra:
+            maps.append(conv(maps[-1].relu()))
+        return maps

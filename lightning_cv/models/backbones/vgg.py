@@ -1,0 +1,76 @@
+"""VGG-16 as a feature pyramid."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from lightning_cv.models.backbones.normalise import IMAGENET_MEAN, IMAGENET_STD, Normalise
+
+_CONVOLUTIONS = (2, 2, 3, 3, 3)
+_GROWTH = (1, 2, 4, 8, 8)
+
+
+class VGG16Backbone(nn.Module):
+    """The maps after chosen pools of VGG-16 (1 to 5: strides 2 to 32), finest first; nothing after the last of them.
+
+    Simonyan and Zisserman 2015, configuration D, without the fully connected layers. Differs from the paper: pools
+    round sizes up, so that a map covers the whole image.
+
+    Args:
+        pools: which pools give a map, rising.
+        width: channels of the first stage, 64 in the paper.
+        weights: path of a state dict with torchvision's names (`features.0.weight` ...); None draws them at random.
+    """
+
+    def __init__(
+        self,
+        pools: Sequence[int] = (3, 4, 5),
+        width: int = 64,
+        weights: str | None = None,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+    ) -> None:
+        super().__init__()
+        if not pools or list(pools) != sorted(set(pools) & set(range(1, 6))):
+            raise ValueError(f"VGG16Backbone: pools must rise from 1 to 5, got {list(pools)}")
+        self.strides = [2**pool for pool in pools]
+        self.out_channels = [width * _GROWTH[pool - 1] for pool in pools]
+        self.normalise = Normalise(mean, std)
+        layers: list[nn.Module] = []
+        self._map_layers = []
+        channels = 3
+        for stage in range(pools[-1]):
+            for _ in range(_CONVOLUTIONS[stage]):
+                conv = nn.Conv2d(channels, width * _GROWTH[stage], 3, padding=1)
+                nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+                nn.init.zeros_(conv.bias)  # type: ignore[arg-type]  # bias=True gives a tensor
+                layers += [conv, nn.ReLU(inplace=True)]
+                channels = conv.out_channels
+            layers.append(nn.MaxPool2d(2, ceil_mode=True))
+            if stage + 1 in pools:
+                self._map_layers.append(len(layers) - 1)
+        self.features = nn.Sequential(*layers)
+        if weights is not None:
+            self._load(weights)
+
+    def _load(self, weights: str) -> None:
+        if not Path(weights).is_file():
+            raise ValueError(f"VGG16Backbone: no weights at {weights}")
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+        wanted = self.features.state_dict()
+        missing = [f"features.{name}" for name in wanted if f"features.{name}" not in state]
+        if missing:
+            raise ValueError(f"VGG16Backbone: {weights} lacks {missing[:3]}")
+        self.features.load_state_dict({name: state[f"features.{name}"] for name in wanted})
+
+    def forward(self, images: Tensor, /) -> list[Tensor]:
+        """Maps (N, out_channels[i], ceil(H / strides[i]), ceil(W / strides[i])) of images (N, 3, H, W)."""
+        x = self.normalise(images)
+        maps = []
+        for i, layer in enumerate(self.features):
+            x = layer(x)
+            if i in self._map_layers:
+                maps.append(x)
+        return maps

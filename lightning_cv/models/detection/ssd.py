@@ -1,0 +1,133 @@
+"""Single-shot detection on a feature pyramid.
+
+Letters: N images, L maps of the pyramid, A anchors of all maps together, S anchors a cell, K classes, G objects.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lightning_cv.contracts import Backbone, Detections, DetectionTarget
+from lightning_cv.models.backbones.fpn import FPN
+from lightning_cv.ops.anchors import anchor_shapes, grid_anchors
+from lightning_cv.ops.boxes import DELTA_SCALE, clip_boxes, decode_deltas, encode_deltas, iou
+from lightning_cv.ops.detection_losses import AnchorTargets, ssd_losses
+from lightning_cv.ops.matching import NO_MATCH, match_ssd
+from lightning_cv.ops.nms import class_wise_nms
+
+
+class SSD(nn.Module):
+    """A detector that scores and shifts a fixed set of anchors in one pass.
+
+    Liu et al. 2016: bipartite matching then every overlap of 0.5, softmax over K + 1 with hard negative mining 3 to 1,
+    smooth L1 on deltas, one 3x3 convolution a map for each of the two. Differs from the paper: the maps come from any
+    backbone through a feature pyramid (Lin et al. 2017), and an anchor's size is a multiple of its map's stride.
+
+    Args:
+        backbone: gives the maps; it normalises its input itself.
+        num_classes: K, background not counted.
+        channels: of every map of the pyramid.
+        extra_levels: stride-2 maps after the backbone's coarsest.
+        scales: anchor sizes (square root of the area) in strides of the map.
+        ratios: width by height of the anchors.
+        delta_scale: see `encode_deltas`.
+        match_threshold: overlap from which an anchor answers for an object that is not its bipartite match.
+        negative_ratio: mined background anchors to a positive one.
+        min_negatives: least number of mined background anchors an image; at 0, as in the paper's code, an image
+            without objects teaches nothing.
+        train_on_difficult: take VOC's difficult objects for objects, as the paper does; otherwise they are background.
+        score_threshold: a detection's least score.
+        nms_threshold: overlap above which the weaker of two detections of a class goes.
+        top_before: candidates a class before, `top_after` detections an image after thinning.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        num_classes: int,
+        channels: int = 128,
+        extra_levels: int = 3,
+        scales: Sequence[float] = (2.5, 3.5),
+        ratios: Sequence[float] = (0.5, 1.0, 2.0),
+        delta_scale: tuple[float, float, float, float] = DELTA_SCALE,
+        match_threshold: float = 0.5,
+        negative_ratio: float = 3.0,
+        min_negatives: int = 0,
+        train_on_difficult: bool = True,
+        score_threshold: float = 0.01,
+        nms_threshold: float = 0.45,
+        top_before: int = 400,
+        top_after: int = 200,
+    ) -> None:
+        super().__init__()
+        if num_classes < 1:
+            raise ValueError(f"SSD: num_classes counts the classes beside background, at least 1, got {num_classes}")
+        self.num_classes = num_classes
+        self.pyramid = FPN(backbone, channels, extra_levels)
+        self.scales, self.ratios, self.delta_scale = tuple(scales), tuple(ratios), delta_scale
+        self.match_threshold, self.train_on_difficult = match_threshold, train_on_difficult
+        self.negative_ratio, self.min_negatives = negative_ratio, min_negatives
+        self.score_threshold, self.nms_threshold = score_threshold, nms_threshold
+        self.top_before, self.top_after = top_before, top_after
+        per_cell = len(self.scales) * len(self.ratios)
+        levels = self.pyramid.out_channels
+        self.class_heads = nn.ModuleList(nn.Conv2d(width, per_cell * (num_classes + 1), 3, 1, 1) for width in levels)
+        self.box_heads = nn.ModuleList(nn.Conv2d(width, per_cell * 4, 3, 1, 1) for width in levels)
+        for head in [*self.class_heads, *self.box_heads]:
+            nn.init.normal_(head.weight, std=0.01)
+            nn.init.zeros_(head.bias)
+
+    def forward(self, images: Tensor, /) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (N, A, K + 1), background first, deltas (N, A, 4) and the anchors (A, 4) they belong to."""
+        logits, deltas, anchors = [], [], []
+        heads = zip(self.pyramid(images), self.pyramid.strides, self.class_heads, self.box_heads, strict=True)
+        for x, stride, class_head, box_head in heads:
+            logits.append(_by_anchor(class_head(x), self.num_classes + 1))
+            deltas.append(_by_anchor(box_head(x), 4))
+            shapes = anchor_shapes([scale * stride for scale in self.scales], self.ratios).to(x.device)
+            anchors.append(grid_anchors(x.shape[-2], x.shape[-1], stride, shapes))
+        return torch.cat(logits, dim=1), torch.cat(deltas, dim=1), torch.cat(anchors)
+
+    def losses(self, images: Tensor, targets: list[DetectionTarget]) -> dict[str, Tensor]:
+        """Scalars `class` and `box` a positive anchor, see `ssd_losses`."""
+        logits, deltas, anchors = self(images)
+        return ssd_losses(logits, deltas, self.assign(anchors, targets), self.negative_ratio, self.min_negatives)
+
+    @torch.no_grad()
+    def assign(self, anchors: Tensor, targets: list[DetectionTarget]) -> AnchorTargets:
+        """What each anchor (A, 4) should say in each image."""
+        labels, deltas = [], []
+        for target in targets:
+            wanted = slice(None) if self.train_on_difficult else ~target["difficult"]
+            boxes, names = target["boxes"][wanted], target["labels"][wanted]  # (G, 4), (G,)
+            match = match_ssd(iou(boxes, anchors), self.match_threshold)  # (A,)
+            # row 0 stands for "no object": background, and a box that no loss looks at
+            padded_boxes = torch.cat([boxes.new_tensor([[0.0, 0.0, 1.0, 1.0]]), boxes])
+            padded_names = torch.cat([names.new_zeros(1), names])
+            labels.append(padded_names[match - NO_MATCH])
+            deltas.append(encode_deltas(padded_boxes[match - NO_MATCH], anchors, self.delta_scale))
+        return AnchorTargets(torch.stack(labels), torch.stack(deltas))
+
+    @torch.no_grad()
+    def detect(self, images: Tensor) -> list[Detections]:
+        """Detections of each image, cut to it, best score first."""
+        logits, deltas, anchors = self(images)
+        scores = logits.float().softmax(dim=-1)[..., 1:]  # (N, A, K)
+        boxes = clip_boxes(decode_deltas(deltas, anchors, self.delta_scale), images.shape[-2], images.shape[-1])
+        return [
+            class_wise_nms(
+                image_boxes,
+                image_scores,
+                score_threshold=self.score_threshold,
+                iou_threshold=self.nms_threshold,
+                top_before=self.top_before,
+                top_after=self.top_after,
+            )
+            for image_boxes, image_scores in zip(boxes, scores, strict=True)
+        ]
+
+
+def _by_anchor(predictions: Tensor, values: int) -> Tensor:
+    """Predictions (N, S * values, H, W) of a map, one row an anchor: (N, H*W*S, values)."""
+    return predictions.permute(0, 2, 3, 1).reshape(predictions.shape[0], -1, values)
