@@ -1,0 +1,113 @@
+"""Small grey images with a class each, all in memory: scikit-learn's digits and MNIST."""
+
+from abc import abstractmethod
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, from_numpy
+
+from lightning_cv.datamodules.base import DataModule
+from lightning_cv.datasets.digits import digit_labels, load_digit_splits
+from lightning_cv.datasets.memory import InMemoryImages
+from lightning_cv.datasets.mnist import load_mnist_splits
+
+
+class _SmallImages(DataModule):
+    """Splits that are loaded as whole tensors."""
+
+    def __init__(self, size: int, batch_size: int, num_workers: int, eval_batch_size: int | None) -> None:
+        super().__init__(batch_size, num_workers, eval_batch_size)
+        self.size = size
+        self.label_map = digit_labels()
+        self._splits: dict[str, InMemoryImages] = {}
+
+    @abstractmethod
+    def load(self, splits: tuple[str, ...]) -> dict[str, InMemoryImages]:
+        """At least the splits asked for."""
+
+    def setup(self, stage: str) -> None:
+        """Loads the splits that a stage needs."""
+        needed = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ())
+        missing = tuple(split for split in needed if split not in self._splits)
+        if missing:
+            self._splits |= self.load(missing)
+
+    def split(self, name: str) -> InMemoryImages:
+        """The images of "train", "val" or "test", loaded once."""
+        if name not in self._splits:
+            self._splits |= self.load((name,))
+        return self._splits[name]
+
+    def train_set(self) -> InMemoryImages:
+        """The training images."""
+        return self.split("train")
+
+    def val_set(self) -> InMemoryImages:
+        """The validation images."""
+        return self.split("val")
+
+    def test_set(self) -> InMemoryImages:
+        """The test images."""
+        return self.split("test")
+
+    def prepare_image(self, image: NDArray[np.uint8], /) -> Tensor:
+        """The tensor (1, size, size) of an RGB picture (H, W, 3): its grey values, stretched."""
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        shrinks = grey.shape[0] * grey.shape[1] > self.size**2
+        small = cv2.resize(grey, (self.size, self.size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        return from_numpy(np.asarray(small, np.float32) / 255).unsqueeze(0)  # (1, size, size)
+
+
+class DigitsDataModule(_SmallImages):
+    """scikit-learn's 1,797 handwritten digits, 1258 / 270 / 269 for training, validation and test.
+
+    Args:
+        size: side of an image in pixels; 8 is the original, more is interpolated bilinearly.
+        batch_size, num_workers, eval_batch_size: of the loaders.
+    """
+
+    def __init__(
+        self, size: int = 16, batch_size: int = 64, num_workers: int = 0, eval_batch_size: int | None = None
+    ) -> None:
+        super().__init__(size, batch_size, num_workers, eval_batch_size)
+
+    def load(self, splits: tuple[str, ...]) -> dict[str, InMemoryImages]:
+        """All splits: they are small."""
+        return load_digit_splits(self.size)
+
+
+class MNISTDataModule(_SmallImages):
+    """MNIST from `root/MNIST/raw`.
+
+    Args:
+        root: data root.
+        size: side of an image in pixels; 28 is the original, more adds black borders.
+        val_fraction: share of the training file kept for validation; its division is the same in every run.
+        download: fetch missing files with torchvision before training.
+        batch_size, num_workers, eval_batch_size: of the loaders.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        size: int = 32,
+        val_fraction: float = 0.1,
+        download: bool = False,
+        batch_size: int = 128,
+        num_workers: int = 0,
+        eval_batch_size: int | None = None,
+    ) -> None:
+        super().__init__(size, batch_size, num_workers, eval_batch_size)
+        self.root, self.val_fraction, self.download = root, val_fraction, download
+
+    def prepare_data(self) -> None:
+        """Fetches the files if `download` is set."""
+        if self.download:
+            from torchvision.datasets import MNIST  # its import is slow and seldom needed
+
+            MNIST(self.root, download=True)
+
+    def load(self, splits: tuple[str, ...]) -> dict[str, InMemoryImages]:
+        """The splits asked for."""
+        return load_mnist_splits(self.root, self.size, self.val_fraction, splits)
