@@ -1,10 +1,8 @@
 """Drawn scenes as data modules: the VOC folder is drawn at first use, then read like any other."""
 
-from pathlib import Path
-
 from lightning_cv.datamodules.voc import VOCDetectionDataModule, VOCSegmentationDataModule
 from lightning_cv.datasets.drawn import DRAWN_CLASSES
-from lightning_cv.datasets.writers import write_voc
+from lightning_cv.datasets.writers import drawn_folder, write_voc
 from lightning_cv.transforms import (
     DetectionEval,
     DetectionTransform,
@@ -15,11 +13,6 @@ from lightning_cv.transforms import (
 )
 
 _YEAR = "2007"  # of the layout: drawn scenes are no year's
-
-
-def drawn_folder(root: str, counts: dict[str, int], size: int, seed: int) -> Path:
-    """Where scenes of a recipe lie below the data root: other counts, sizes and seeds lie beside each other."""
-    return Path(root) / "drawn" / f"voc-{size}px-seed{seed}-{counts['train']}-{counts['val']}-{counts['test']}"
 
 
 class DrawnDetectionDataModule(VOCDetectionDataModule):
@@ -51,7 +44,7 @@ class DrawnDetectionDataModule(VOCDetectionDataModule):
     ) -> None:
         self.counts, self.size, self.draw_seed = {"train": train, "val": val, "test": test}, size, draw_seed
         super().__init__(
-            str(drawn_folder(root, self.counts, size, draw_seed)),
+            str(drawn_folder(root, "voc", self.counts, size, draw_seed)),
             train_transform or FlipOnly(jitter=0.1),
             eval_transform or DetectionEval(size),
             batch_size=batch_size,
@@ -87,7 +80,7 @@ class DrawnSegmentationDataModule(VOCSegmentationDataModule):
     ) -> None:
         self.counts, self.size, self.draw_seed = {"train": train, "val": val, "test": test}, size, draw_seed
         super().__init__(
-            str(drawn_folder(root, self.counts, size, draw_seed)),
+            str(drawn_folder(root, "voc", self.counts, size, draw_seed)),
             train_transform or SegmentationFlip(jitter=0.1),
             eval_transform or SegmentationEval(32),
             batch_size=batch_size,

@@ -9,6 +9,7 @@ from torch import Tensor, from_numpy
 
 from lightning_cv.datamodules.base import DataModule
 from lightning_cv.datasets.digits import digit_labels, load_digit_splits
+from lightning_cv.datasets.fetch import fetch
 from lightning_cv.datasets.memory import InMemoryImages
 from lightning_cv.datasets.mnist import load_mnist_splits
 
@@ -84,7 +85,7 @@ class MNISTDataModule(_SmallImages):
         root: data root.
         size: side of an image in pixels; 28 is the original, more adds black borders.
         val_fraction: share of the training file kept for validation; its division is the same in every run.
-        download: fetch missing files with torchvision before training.
+        download: fetch the files with torchvision where there are none.
         batch_size, num_workers, eval_batch_size: of the loaders.
     """
 
@@ -104,9 +105,7 @@ class MNISTDataModule(_SmallImages):
     def prepare_data(self) -> None:
         """Fetches the files if `download` is set."""
         if self.download:
-            from torchvision.datasets import MNIST  # its import is slow and seldom needed
-
-            MNIST(self.root, download=True)
+            fetch("mnist", self.root)
 
     def load(self, splits: tuple[str, ...]) -> dict[str, InMemoryImages]:
         """The splits asked for."""

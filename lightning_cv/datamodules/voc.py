@@ -10,6 +10,7 @@ from torch import Tensor
 from lightning_cv.contracts import DetectionBatch, LabelMap, SegmentationBatch
 from lightning_cv.datamodules.base import BatchDataset, DataModule
 from lightning_cv.datamodules.batches import collate_detection, collate_segmentation
+from lightning_cv.datasets.fetch import fetch
 from lightning_cv.datasets.voc import (
     VOC_CLASSES,
     VOCDetection,
@@ -32,17 +33,22 @@ class _VOCFolder(DataModule, Generic[Source]):
     """Which lists are read when: what both kinds of VOC data modules share."""
 
     def __init__(
-        self, root: str, year: str, splits: dict[str, str], cache: bool, class_names: tuple[str, ...],
+        self, root: str, year: str, splits: dict[str, str], class_names: tuple[str, ...], cache: bool, download: bool,
         batch_size: int, num_workers: int, eval_batch_size: int | None,
     ) -> None:  # fmt: skip
         super().__init__(batch_size, num_workers, eval_batch_size)
-        self.root, self.year, self.splits, self.cache = root, year, splits, cache
-        self.names_of_objects = class_names
+        self.root, self.year, self.splits, self.names_of_objects = root, year, splits, class_names
+        self.cache, self.download = cache, download
         self._sources: dict[str, Source] = {}
 
     @abstractmethod
-    def read(self, split: str) -> Source:
-        """The samples of one or several lists."""
+    def read(self, use: str) -> Source:
+        """The samples for "train", "val" or "test"."""
+
+    def prepare_data(self) -> None:
+        """Fetches the folder if `download` is set and it is missing."""
+        if self.download:
+            fetch(f"voc{self.year}", self.root)
 
     def setup(self, stage: str) -> None:
         """Reads the lists that a stage needs; a missing folder is told here, before anything is trained."""
@@ -52,7 +58,7 @@ class _VOCFolder(DataModule, Generic[Source]):
     def source(self, use: str) -> Source:
         """The samples for "train", "val" or "test", read once."""
         if use not in self._sources:
-            self._sources[use] = self.read(self.splits[use])
+            self._sources[use] = self.read(use)
         return self._sources[use]
 
 
@@ -69,6 +75,7 @@ class VOCDetectionDataModule(_VOCFolder[VOCDetection]):
         class_names: of another VOC-like folder, in the order of their labels; None for VOC's 20.
         keep_difficult: False leaves the objects marked difficult out of the training images.
         cache: keep decoded pictures in memory.
+        download: fetch VOC 2007 or 2012 with torchvision where the folder is missing.
         num_workers, eval_batch_size: loader processes, and images of a batch in evaluation (None: as in training).
     """
 
@@ -85,20 +92,21 @@ class VOCDetectionDataModule(_VOCFolder[VOCDetection]):
         class_names: list[str] | None = None,
         keep_difficult: bool = True,
         cache: bool = False,
+        download: bool = False,
         num_workers: int = 0,
         eval_batch_size: int | None = None,
     ) -> None:
         names = tuple(class_names) if class_names is not None else VOC_CLASSES
         splits = {"train": train, "val": val, "test": test}
-        super().__init__(root, year, splits, cache, names, batch_size, num_workers, eval_batch_size)
+        super().__init__(root, year, splits, names, cache, download, batch_size, num_workers, eval_batch_size)
         self.train_transform, self.eval_transform = train_transform, eval_transform
         self.keep_difficult = keep_difficult
         self.label_map: LabelMap = voc_box_labels(names)
 
-    def read(self, split: str) -> VOCDetection:
-        """The samples of one or several lists."""
-        keep = self.keep_difficult or split != self.splits["train"]
-        return VOCDetection(self.root, self.year, split, self.names_of_objects, keep, self.cache)
+    def read(self, use: str) -> VOCDetection:
+        """The samples for "train", "val" or "test"."""
+        keep = self.keep_difficult or use != "train"
+        return VOCDetection(self.root, self.year, self.splits[use], self.names_of_objects, keep, self.cache)
 
     def train_set(self) -> BatchDataset[DetectionBatch]:
         """Augmented batches."""
@@ -139,18 +147,19 @@ class VOCSegmentationDataModule(_VOCFolder[VOCSegmentation]):
         test: str = "test",
         class_names: list[str] | None = None,
         cache: bool = False,
+        download: bool = False,
         num_workers: int = 0,
         eval_batch_size: int | None = None,
     ) -> None:
         names = tuple(class_names) if class_names is not None else VOC_CLASSES
         splits = {"train": train, "val": val, "test": test}
-        super().__init__(root, year, splits, cache, names, batch_size, num_workers, eval_batch_size)
+        super().__init__(root, year, splits, names, cache, download, batch_size, num_workers, eval_batch_size)
         self.train_transform, self.eval_transform = train_transform, eval_transform
         self.label_map: LabelMap = voc_mask_labels(names)
 
-    def read(self, split: str) -> VOCSegmentation:
-        """The samples of one or several lists."""
-        return VOCSegmentation(self.root, self.year, split, self.names_of_objects, self.cache)
+    def read(self, use: str) -> VOCSegmentation:
+        """The samples for "train", "val" or "test"."""
+        return VOCSegmentation(self.root, self.year, self.splits[use], self.names_of_objects, self.cache)
 
     def train_set(self) -> BatchDataset[SegmentationBatch]:
         """Augmented batches."""

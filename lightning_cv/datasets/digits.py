@@ -4,7 +4,6 @@ Alpaydin and Kaynak 1998, "Optical recognition of handwritten digits", UCI repos
 """
 
 import torch
-from sklearn.datasets import load_digits
 from torch.nn import functional
 
 from lightning_cv.contracts import LabelMap
@@ -29,6 +28,8 @@ def load_digit_splits(size: int = 8) -> dict[str, InMemoryImages]:
     """Train, val and test as (N, 1, size, size), enlarged bilinearly where `size` is not 8; ids count the rows."""
     if size < 8:
         raise ValueError(f"digits have 8 x 8 pixels and are only enlarged, got size {size}")
+    from sklearn.datasets import load_digits  # slow to import, and nothing else here needs it
+
     pixels, classes = load_digits(return_X_y=True)
     images = torch.from_numpy(pixels).to(torch.float32).view(-1, 1, 8, 8) / 16
     if size != 8:

@@ -27,7 +27,7 @@ class InMemoryImages:
 
     def __getitem__(self, draws: list[Draw]) -> ImageBatch:
         rows = torch.tensor([draw.index for draw in draws], dtype=torch.int64)
-        images = self.images[rows]
+        images = self.images.index_select(0, rows)
         if images.dtype == torch.uint8:
             images = images.to(torch.float32).div_(255)
         return {"images": images, "labels": self.labels[rows], "image_ids": [self.ids[draw.index] for draw in draws]}

@@ -28,6 +28,11 @@ RECIPE_FILE = "recipe.json"
 Recipe = dict[str, Any]  # what json holds: numbers, names and counts by split
 
 
+def drawn_folder(root: str | Path, layout: str, counts: dict[str, int], size: int, seed: int) -> Path:
+    """Where scenes of a recipe lie below the data root: other counts, sizes and seeds lie beside each other."""
+    return Path(root) / "drawn" / "-".join([layout, f"{size}px", f"seed{seed}", *map(str, counts.values())])
+
+
 def write_voc(root: str | Path, year: str, counts: dict[str, int], seed: int = 0, size: int = 128) -> Path:
     """The folder `root/VOCdevkit/VOC{year}` of drawn scenes: `counts` of them by split, of `size` pixels a side.
 
