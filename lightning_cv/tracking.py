@@ -17,9 +17,10 @@ import numpy as np
 import wandb
 from lightning import Trainer
 from lightning.pytorch.loggers import Logger, WandbLogger
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only
 from numpy.typing import NDArray
 from torch import Tensor
+from wandb.sdk.data_types.helper_types.classes import Classes
 
 from lightning_cv.contracts import VOID, Detections, DetectionTarget, LabelMap
 
@@ -138,7 +139,7 @@ class WandbRun(WandbLogger):
             mode=resolve_mode(mode),
         )
         self._wandb_init.pop("anonymous", None)  # a setting that wandb has given up
-        self._classes: dict[tuple[LabelMap, bool], wandb.Classes] = {}
+        self._classes: dict[tuple[LabelMap, bool], Classes] = {}
 
     @property
     def experiment(self) -> Any:  # Any: a wandb run, or Lightning's dummy on other ranks
@@ -148,17 +149,17 @@ class WandbRun(WandbLogger):
             wandb.finish()
         return super().experiment
 
-    def classes(self, label_map: LabelMap, *, void: bool = False) -> wandb.Classes:
+    def classes(self, label_map: LabelMap, *, void: bool = False) -> Classes:
         """The class names of a data set as W&B wants them, made once a run."""
         key = (label_map, void)
         if key not in self._classes:
             entries = [{"id": number, "name": name} for number, name in class_labels(label_map, void=void).items()]
-            self._classes[key] = wandb.Classes(entries)
+            self._classes[key] = Classes(entries)
         return self._classes[key]
 
     def finish(self) -> None:
         """Close the run, so that another can follow in this process."""
-        if self._experiment is not None and rank_zero_only.rank == 0:
+        if self._experiment is not None:
             self._experiment.finish()
             self._id = self._experiment.id
         self._experiment = None
@@ -187,7 +188,7 @@ def _logged_in() -> bool:
 def log_images(trainer: Trainer, key: str, pictures: Sequence[Picture], captions: Sequence[str] | None = None) -> None:
     """Pictures (H, W, 3) under `key`; nothing without a W&B logger, as everything below."""
     for run in _runs(trainer):
-        texts = captions or [None] * len(pictures)
+        texts: Sequence[str | None] = captions or [None] * len(pictures)
         _log(run, trainer, key, [wandb.Image(one, caption=text) for one, text in zip(pictures, texts, strict=True)])
 
 
@@ -274,7 +275,7 @@ def finish(trainer: Trainer) -> None:
 
 def class_labels(label_map: LabelMap, *, void: bool = False) -> dict[int, str]:
     """Class names by contiguous id; `void` adds that of pixels that do not count."""
-    names = {number: name for number, name in enumerate(label_map.names, start=label_map.first)}
+    names = dict(enumerate(label_map.names, start=label_map.first))
     return names | ({VOID: "not counted"} if void else {})
 
 

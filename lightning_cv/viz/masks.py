@@ -54,7 +54,8 @@ def overlay(image: Tensor | Picture, mask: Tensor | NDArray[Any], opacity: float
         raise ValueError(f"the mask {numbers.shape} must have the size of its image {base.shape[:2]}")
     grey = base.mean(axis=2, keepdims=True)
     mixed = (1 - opacity) * grey + opacity * display_palette()[numbers]
-    return np.where((numbers > 0)[..., None], mixed, grey).round().astype(np.uint8)
+    coloured: Picture = np.where((numbers > 0)[..., None], mixed, grey).round().astype(np.uint8)
+    return coloured
 
 
 def legend(labels: list[int], label_map: LabelMap, width: int) -> Picture:
