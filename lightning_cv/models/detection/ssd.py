@@ -6,7 +6,9 @@ Letters: N images, L maps of the pyramid, A anchors of all maps together, S anch
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from lightning_cv.contracts import Backbone, Detections, DetectionTarget
 from lightning_cv.models.backbones.fpn import FPN
@@ -97,17 +99,23 @@ class SSD(nn.Module):
     @torch.no_grad()
     def assign(self, anchors: Tensor, targets: list[DetectionTarget]) -> AnchorTargets:
         """What each anchor (A, 4) should say in each image."""
-        labels, deltas = [], []
+        boxes, names = [], []
         for target in targets:
             wanted = slice(None) if self.train_on_difficult else ~target["difficult"]
-            boxes, names = target["boxes"][wanted], target["labels"][wanted]  # (G, 4), (G,)
-            match = match_ssd(iou(boxes, anchors), self.match_threshold)  # (A,)
-            # row 0 stands for "no object": background, and a box that no loss looks at
-            padded_boxes = torch.cat([boxes.new_tensor([[0.0, 0.0, 1.0, 1.0]]), boxes])
-            padded_names = torch.cat([names.new_zeros(1), names])
-            labels.append(padded_names[match - NO_MATCH])
-            deltas.append(encode_deltas(padded_boxes[match - NO_MATCH], anchors, self.delta_scale))
-        return AnchorTargets(torch.stack(labels), torch.stack(deltas))
+            boxes.append(target["boxes"][wanted])
+            names.append(target["labels"][wanted])
+        padded_boxes = pad_sequence(boxes, batch_first=True)  # (N, G, 4)
+        padded_names = pad_sequence(names, batch_first=True)  # (N, G)
+        overlaps = iou(padded_boxes.flatten(0, 1), anchors).view(*padded_names.shape, -1)  # (N, G, A)
+        match = match_ssd(overlaps, self.match_threshold)  # (N, A)
+        # column 0 stands for "no object": background, and a box that no loss looks at
+        nothing = anchors.new_tensor([0.0, 0.0, 1.0, 1.0]).expand(len(targets), 1, 4)
+        padded_boxes = torch.cat([nothing, padded_boxes], dim=1)
+        padded_names = F.pad(padded_names, (1, 0))
+        own_box = padded_boxes.gather(1, (match - NO_MATCH)[..., None].expand(-1, -1, 4))  # (N, A, 4)
+        return AnchorTargets(
+            labels=padded_names.gather(1, match - NO_MATCH), deltas=encode_deltas(own_box, anchors, self.delta_scale)
+        )
 
     @torch.no_grad()
     def detect(self, images: Tensor) -> list[Detections]:
