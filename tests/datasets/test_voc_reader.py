@@ -1,0 +1,322 @@
+"""VOC folders: corners, marks and lists as the files say, one clear message for each thing that can be wrong."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lightning_cv.datasets.errors import DataError
+from lightning_cv.datasets.images import PackedPixels, read_rgb
+from lightning_cv.datasets.voc import VOC_CLASSES, VOCDetection, VOCSegmentation
+
+XML = """<annotation><folder>VOC2007</folder><filename>{image}</filename>
+<size><width>20</width><height>10</height><depth>3</depth></size>{objects}</annotation>"""
+OBJECT = """<object><name>{name}</name><difficult>{difficult}</difficult>
+<bndbox><xmax>{3}</xmax><xmin>{1}</xmin><ymin>{2}</ymin><ymax>{4}</ymax></bndbox>{part}</object>"""
+HEAD = "<part><name>head</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>2</xmax><ymax>2</ymax></bndbox></part>"
+
+
+def an_object(name, *corners, difficult=0, part=""):
+    return OBJECT.format(None, *corners, name=name, difficult=difficult, part=part)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Three images of 20 x 10 pixels: two objects, one with a part and one difficult; no object; one object."""
+    folder = tmp_path / "VOCdevkit/VOC2007"
+    for name in ("JPEGImages", "Annotations", "SegmentationClass", "ImageSets/Main", "ImageSets/Segmentation"):
+        (folder / name).mkdir(parents=True)
+    objects = {
+        "a": an_object("person", 1, 1, 20, 10, part=HEAD) + an_object("dog", 3, 2, 5, 4, difficult=1),
+        "b": "",
+        "c": an_object("tvmonitor", 2.5, 1, 7, 7.5),
+    }
+    for number, (image_id, content) in enumerate(objects.items()):
+        pixels = np.full((10, 20, 3), 40 * number, np.uint8)
+        Image.fromarray(pixels).save(folder / "JPEGImages" / f"{image_id}.jpg")
+        (folder / "Annotations" / f"{image_id}.xml").write_text(XML.format(image=f"{image_id}.jpg", objects=content))
+        mask = Image.fromarray(np.array([[0] * 10 + [15] * 9 + [255]] * 10, np.uint8))
+        mask.putpalette([0, 0, 0] * 256)
+        mask.save(folder / "SegmentationClass" / f"{image_id}.png")
+    for kind in ("Main", "Segmentation"):
+        (folder / f"ImageSets/{kind}/train.txt").write_text("a\nb\n")
+        (folder / f"ImageSets/{kind}/val.txt").write_text("c  1\n\n")
+    return tmp_path
+
+
+@pytest.fixture
+def folder(root):
+    return root / "VOCdevkit/VOC2007"
+
+
+def test_corners_are_counted_from_zero_with_the_far_edge_excluded(root):
+    sample = VOCDetection(root, "2007", "train")[0]
+    assert sample["image_id"] == "a"
+    assert sample["boxes"].tolist() == [[0, 0, 20, 10], [2, 1, 5, 4]]  # a part is no object
+    assert sample["labels"].tolist() == [15, 12]
+    assert sample["difficult"].tolist() == [False, True]
+    assert [sample[key].dtype for key in ("boxes", "labels", "difficult")] == [np.float32, np.int64, np.bool_]
+    assert (sample["image"].shape, sample["image"].dtype) == ((10, 20, 3), np.uint8)
+
+
+def test_fractional_corners_and_a_list_with_a_second_column(root):
+    sample = VOCDetection(root, "2007", "val")[0]
+    assert sample["boxes"].tolist() == [[1.5, 0, 7, 7.5]]
+    assert sample["labels"].tolist() == [20]
+
+
+def test_an_image_without_objects_survives(root):
+    sample = VOCDetection(root, "2007", "train")[1]
+    assert sample["boxes"].shape == (0, 4)
+    assert sample["labels"].shape == sample["difficult"].shape == (0,)
+
+
+def test_difficult_objects_can_be_left_out(root):
+    samples = VOCDetection(root, "2007", "train+val", keep_difficult=False)
+    assert [samples[index]["labels"].tolist() for index in range(3)] == [[15], [], [20]]
+
+
+def test_joined_lists_name_an_image_once(root, folder):
+    (folder / "ImageSets/Main/more.txt").write_text("c\na\n")
+    assert VOCDetection(root, "2007", "train+val+more").ids == ["a", "b", "c"]
+
+
+def test_a_box_that_passes_the_edge_is_clipped(root, folder):
+    text = XML.format(image="c.jpg", objects=an_object("cat", 15, 5, 21, 14))
+    (folder / "Annotations/c.xml").write_text(text)
+    assert VOCDetection(root, "2007", "val")[0]["boxes"].tolist() == [[14, 4, 20, 10]]
+
+
+def test_class_masks_and_their_labels(root):
+    dataset = VOCSegmentation(root, "2007", "train+val")
+    sample = dataset[2]
+    assert sample["mask"].tolist() == [[0] * 10 + [15] * 9 + [255]] * 10
+    assert sample["image"].shape == (10, 20, 3)
+    assert dataset.label_map.name(15) == "person"
+    assert dataset.label_map.num_classes == 21
+
+
+def test_label_map_of_boxes(root):
+    label_map = VOCDetection(root, "2007", "train").label_map
+    assert (label_map.num_classes, label_map.name(1), label_map.name(20)) == (20, "aeroplane", "tvmonitor")
+
+
+@pytest.mark.parametrize("reader", [VOCDetection, VOCSegmentation])
+def test_the_cache_changes_nothing_and_gives_copies(root, folder, reader):
+    fresh, cached = reader(root, "2007", "train+val"), reader(root, "2007", "train+val", cache=True)
+    shutil.rmtree(folder / "SegmentationClass") if reader is VOCDetection else None
+    for index in range(3):
+        for one, other in zip(fresh[index].values(), cached[index].values(), strict=True):
+            np.testing.assert_array_equal(one, other)
+    cached[0]["image"][:] = 7
+    assert not (cached[0]["image"] == 7).all()
+
+
+def test_packed_pixels_keep_images_of_different_sizes(tmp_path):
+    images = [np.arange(h * w * 3, dtype=np.uint8).reshape(h, w, 3) for h, w in ((2, 3), (5, 1), (4, 4))]
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+    packed = PackedPixels([tmp_path / f"{number}.png" for number in range(3)], read_rgb)
+    assert len(packed) == 3
+    for number in (2, 0, 1):
+        np.testing.assert_array_equal(packed[number], images[number])
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK"])
+def test_other_colour_modes_are_read_as_rgb(root, folder, mode):
+    suffix = "jpg" if mode in ("L", "CMYK") else "png"
+    Image.fromarray(np.full((10, 20, 3), 102, np.uint8)).convert(mode).save(folder / f"JPEGImages/odd.{suffix}")
+    (folder / "Annotations/c.xml").write_text(XML.format(image=f"odd.{suffix}", objects=""))
+    image = VOCDetection(root, "2007", "val")[0]["image"]
+    assert image.shape == (10, 20, 3)
+    assert np.abs(image.astype(int) - 102).max() <= 3
+
+
+def test_a_rotation_noted_in_exif_is_not_applied(root, folder):
+    picture = Image.fromarray(np.zeros((10, 20, 3), np.uint8))
+    exif = picture.getexif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    picture.save(folder / "JPEGImages/c.jpg", exif=exif)
+    assert VOCDetection(root, "2007", "val")[0]["image"].shape == (10, 20, 3)
+
+
+# --- bad input
+
+
+def refused(root: Path, *pieces: str, reader=VOCDetection, split="train+val") -> None:
+    """Reading everything raises a DataError whose message has all the pieces on one line, and no file is lost."""
+    before = sorted(path for path in root.rglob("*"))
+
+    def read_everything():
+        dataset = reader(root, "2007", split)
+        return [dataset[index] for index in range(len(dataset))]
+
+    with pytest.raises(DataError) as caught:
+        read_everything()
+    message = str(caught.value)
+    assert "\n" not in message
+    for piece in pieces:
+        assert piece in message
+    assert sorted(path for path in root.rglob("*")) == before
+
+
+@pytest.mark.parametrize("reader", [VOCDetection, VOCSegmentation])
+def test_missing_folder_names_the_commands(tmp_path, reader):
+    refused(
+        tmp_path,
+        "VOCdevkit/VOC2007",
+        f"`lightning-cv data get voc2007 --root {tmp_path}`",
+        f"`lightning-cv data draw --root {tmp_path}`",
+        reader=reader,
+    )
+
+
+@pytest.mark.parametrize("reader", [VOCDetection, VOCSegmentation])
+def test_truncated_image(root, folder, reader):
+    path = folder / "JPEGImages/b.jpg"
+    noise = np.random.default_rng(0).integers(0, 256, (10, 20, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[:-200])
+    refused(root, "JPEGImages/b.jpg: not a readable image", reader=reader)
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture at all", b"\xff\xd8\xff\xe0"])
+def test_corrupt_image(root, folder, content):
+    (folder / "JPEGImages/a.jpg").write_bytes(content)
+    refused(root, "JPEGImages/a.jpg: not a readable image")
+
+
+def test_annotation_that_names_a_missing_image(root, folder):
+    (folder / "Annotations/b.xml").write_text(XML.format(image="gone.jpg", objects=""))
+    refused(root, "Annotations/b.xml names the image gone.jpg", "no such file")
+
+
+def test_list_that_names_a_missing_annotation(root, folder):
+    (folder / "ImageSets/Main/train.txt").write_text("a\nzzz\n")
+    refused(root, "no annotation", "Annotations/zzz.xml")
+
+
+def test_list_that_names_a_missing_mask(root, folder):
+    (folder / "SegmentationClass/b.png").unlink()
+    refused(root, "SegmentationClass/b.png", "train+val", reader=VOCSegmentation)
+
+
+@pytest.mark.parametrize("content", ["", "a,b,c\n1,2,3", "<annotation><object>", '{"not": "xml"}'])
+def test_text_that_is_not_xml(root, folder, content):
+    (folder / "Annotations/a.xml").write_text(content)
+    refused(root, "Annotations/a.xml is not XML")
+
+
+def test_xml_that_is_not_voc(root, folder):
+    (folder / "Annotations/a.xml").write_text("<svg><object/></svg>")
+    refused(root, "Annotations/a.xml is not a VOC annotation", "<svg>")
+
+
+@pytest.mark.parametrize("box", ["", "<bndbox><xmin>1</xmin></bndbox>", "<bndbox><xmin>x</xmin></bndbox>"])
+def test_object_without_corners(root, folder, box):
+    (folder / "Annotations/c.xml").write_text(
+        XML.format(image="c.jpg", objects=f"<object><name>cat</name>{box}</object>")
+    )
+    refused(root, "Annotations/c.xml is not a VOC annotation", "<bndbox>")
+
+
+def test_box_without_pixels(root, folder):
+    (folder / "Annotations/c.xml").write_text(XML.format(image="c.jpg", objects=an_object("cat", 9, 2, 8, 4)))
+    refused(root, "Annotations/c.xml has an empty box", "'9'", "'8'")
+
+
+def test_box_outside_its_image(root, folder):
+    (folder / "Annotations/c.xml").write_text(XML.format(image="c.jpg", objects=an_object("cat", 30, 2, 40, 4)))
+    refused(root, "JPEGImages/c.jpg is 20 x 10 pixels", "box outside")
+
+
+def test_unknown_class(root, folder):
+    (folder / "Annotations/c.xml").write_text(XML.format(image="c.jpg", objects=an_object("Dog", 1, 2, 8, 4)))
+    refused(root, "Annotations/c.xml names the unknown class 'Dog'", "'dog'")
+
+
+def test_mask_of_another_size_than_its_image(root, folder):
+    Image.fromarray(np.zeros((10, 19), np.uint8)).save(folder / "SegmentationClass/b.png")
+    refused(root, "SegmentationClass/b.png is 19 x 10 pixels, its image b.jpg is 20 x 10", reader=VOCSegmentation)
+
+
+def test_mask_with_unknown_classes(root, folder):
+    Image.fromarray(np.full((10, 20), 21, np.uint8)).save(folder / "SegmentationClass/b.png")
+    refused(root, "SegmentationClass/b.png holds the class numbers [21]", "0 to 20 and 255", reader=VOCSegmentation)
+
+
+def test_mask_with_colours_instead_of_numbers(root, folder):
+    Image.fromarray(np.zeros((10, 20, 3), np.uint8)).save(folder / "SegmentationClass/b.png")
+    refused(root, "SegmentationClass/b.png", "RGB", reader=VOCSegmentation)
+
+
+def test_corrupt_mask(root, folder):
+    path = folder / "SegmentationClass/b.png"
+    path.write_bytes(path.read_bytes()[:60])
+    refused(root, "SegmentationClass/b.png: not a readable mask", reader=VOCSegmentation)
+
+
+@pytest.mark.parametrize("reader", [VOCDetection, VOCSegmentation])
+def test_missing_list_names_those_that_are_there(root, reader):
+    refused(root, "dev.txt", "splits here are train, val", reader=reader, split="train+dev")
+
+
+@pytest.mark.parametrize("reader", [VOCDetection, VOCSegmentation])
+@pytest.mark.parametrize("content", ["", "\n  \n"])
+def test_empty_list(root, folder, reader, content):
+    for kind in ("Main", "Segmentation"):
+        (folder / f"ImageSets/{kind}/val.txt").write_text(content)
+    refused(root, "val.txt lists no image", reader=reader)
+
+
+# --- the real files
+
+
+@pytest.mark.data
+def test_real_voc2007(shared_data):
+    sizes = {split: len(VOCDetection(shared_data, "2007", split)) for split in ("train", "val", "test")}
+    assert sizes == {"train": 255, "val": 128, "test": 128}
+    dataset = VOCDetection(shared_data, "2007", "train+val+test")
+    assert len(dataset) == 511
+    counts = np.zeros(2, np.int64)
+    for index in range(len(dataset)):
+        sample = dataset[index]
+        height, width = sample["image"].shape[:2]
+        counts += [len(sample["labels"]), sample["difficult"].sum()]
+        assert (sample["boxes"][:, :2] >= 0).all()
+        assert (sample["boxes"][:, 2:] <= [width, height]).all()
+        assert (sample["boxes"][:, 2:] > sample["boxes"][:, :2]).all()
+    assert counts.tolist() == [1536, 323]
+    joined, listed = (VOCDetection(shared_data, "2007", split).ids for split in ("train+val", "trainval"))
+    assert sorted(joined) == sorted(listed)
+
+
+@pytest.mark.data
+def test_real_voc2007_cow(shared_data):
+    dataset = VOCDetection(shared_data, "2007", "train+val+test")
+    cow = dataset[dataset.ids.index("000013")]  # its xml says 299, 160, 446, 252
+    assert cow["boxes"].tolist() == [[298, 159, 446, 252]]
+    assert [VOC_CLASSES[label - 1] for label in cow["labels"]] == ["cow"]
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(("year", "masks"), [("2007", 130), ("2012", 57)])
+def test_real_class_masks(shared_data, year, masks):
+    splits = sorted(path.stem for path in (shared_data / f"VOCdevkit/VOC{year}/ImageSets/Segmentation").glob("t*.txt"))
+    dataset = VOCSegmentation(shared_data, year, "+".join(splits))
+    assert len(dataset) == masks
+    for index in range(len(dataset)):
+        sample = dataset[index]
+        assert sample["mask"].shape == sample["image"].shape[:2]
+
+
+@pytest.mark.data
+def test_real_voc2012_parts_are_no_objects(shared_data):
+    splits = [
+        path.stem for path in (shared_data / "VOCdevkit/VOC2012/ImageSets/Main").glob("*.txt") if "_" not in path.stem
+    ]
+    dataset = VOCDetection(shared_data, "2012", "+".join(sorted(splits)))
+    assert len(dataset) == 63
+    assert sum(len(dataset[index]["labels"]) for index in range(63)) == 158
