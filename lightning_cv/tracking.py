@@ -65,9 +65,8 @@ class MetricsCSV(Logger):
         row = {"step": "" if step is None else str(step)} | {name: _cell(value) for name, value in metrics.items()}
         if self._columns is None:
             self._columns, rows = self._read()
-            if rows is None:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._write([])
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._write(rows or [])  # without a row that a kill cut off
         new = [name for name in row if name not in self._columns]
         if new:
             _, rows = self._read()

@@ -26,7 +26,7 @@ h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 4px; }
 h2 { font-size: 1.25rem; margin: 40px 0 8px; padding-bottom: 4px; border-bottom: 1px solid var(--line); }
 p { margin: 4px 0 12px; max-width: 75ch; }
 .soft, figcaption { color: var(--soft); font-size: .92rem; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 12px; margin: 20px 0; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)); gap: 12px; margin: 20px 0; }
 .tile { background: var(--card); border-radius: 8px; padding: 12px 14px; }
 .tile b { display: block; font-size: 1.5rem; line-height: 1.25; font-variant-numeric: tabular-nums; }
 .tile span { color: var(--soft); font-size: .88rem; }
@@ -46,7 +46,8 @@ code { font: .88em/1.45 ui-monospace, Menlo, Consolas, monospace; }
 @media (max-width: 560px) {
   main { padding: 16px 12px 48px; }
   .tiles { grid-template-columns: 1fr 1fr; gap: 8px; }
-  .tile b { font-size: 1.25rem; }
+  .tile b { font-size: 1.2rem; }
+  .wide .frame img { max-width: none; width: 760px; }
   th, td { padding-right: 10px; }
 }
 """

@@ -68,3 +68,12 @@ def test_a_huge_log_variance_stays_finite():
     torch.nn.init.constant_(net.log_var.bias, 1e6)
     mean, log_var = net.encode(torch.rand(1, 1, 8, 8))
     assert kl_to_standard_normal(mean, log_var).isfinite().all()
+
+
+def test_the_first_weights_keep_the_signals_size():
+    torch.manual_seed(0)
+    net = ConvVAE(64, width=32)
+    features = net.encoder(torch.randn(64, 1, 64, 64))
+    assert 0.3 < features.square().mean().sqrt() < 3  # PyTorch's own first weights leave 0.03
+    logits = net.decoder.convolutions(net.decoder.linear(torch.randn(64, 256)).reshape(-1, 32, 4, 4))
+    assert 0.3 < logits.std() < 3

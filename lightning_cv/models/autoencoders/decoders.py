@@ -11,12 +11,9 @@ class ConvDecoder(nn.Module):
     def __init__(self, image_size: int, image_channels: int, latent_size: int, width: int, hidden: int) -> None:
         super().__init__()
         self.width = width
+        self.from_code = nn.Linear(latent_size, hidden)
         self.linear = nn.Sequential(
-            nn.Linear(latent_size, hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, width * SMALLEST**2),
+            nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, width * SMALLEST**2)
         )
         layers: list[nn.Module] = []
         count = halvings(image_size)
@@ -27,6 +24,6 @@ class ConvDecoder(nn.Module):
 
     def forward(self, latent: Tensor) -> Tensor:
         """Logits of the images."""
-        maps = self.linear(latent).reshape(-1, self.width, SMALLEST, SMALLEST)  # (N, width, 4, 4)
+        maps = self.linear(self.from_code(latent)).reshape(-1, self.width, SMALLEST, SMALLEST)  # (N, width, 4, 4)
         logits: Tensor = self.convolutions(maps)  # (N, C, H, H)
         return logits

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from lightning_cv.contracts import Posterior
 from lightning_cv.models.autoencoders.decoders import ConvDecoder
 from lightning_cv.models.autoencoders.encoders import ConvEncoder
+from lightning_cv.models.autoencoders.initial import he_normal, small_normal
 from lightning_cv.ops.latents import clamp_log_var
 
 
@@ -13,7 +14,7 @@ class ConvVAE(nn.Module):
 
     Kingma and Welling 2014, "Auto-encoding variational Bayes"; the layers of Burgess et al. 2018, "Understanding
     disentangling in beta-VAE", appendix A.1. Differs from the paper: image sizes from 8 px; the log variance is
-    clamped (`ops.latents`).
+    clamped (`ops.latents`); first weights as in `initial`.
 
     Args:
         image_size: side of the square images in px: 4 times a power of two.
@@ -41,6 +42,9 @@ class ConvVAE(nn.Module):
         self.mean = nn.Linear(hidden, latent_size)
         self.log_var = nn.Linear(hidden, latent_size)
         self.decoder = ConvDecoder(image_size, image_channels, latent_size, width, hidden)
+        he_normal(self)
+        for layer in (self.mean, self.log_var, self.decoder.from_code):
+            small_normal(layer)
 
     def encode(self, images: Tensor, /) -> Posterior:
         """q(z|x) of images (N, C, H, W)."""
