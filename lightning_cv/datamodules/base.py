@@ -63,6 +63,11 @@ def single_threaded_worker(_: int) -> None:
     torch.set_num_threads(1)
 
 
+def as_it_is(batch: Batch) -> Batch:
+    """The batch: a loader's own default walks through it and turns tuples into lists."""
+    return batch
+
+
 class DataModule(LightningDataModule, ABC):
     """Chooses splits, transforms and loaders; knows no net.
 
@@ -101,16 +106,21 @@ class DataModule(LightningDataModule, ABC):
     def prepare_image(self, image: NDArray[np.uint8], /) -> Tensor:
         """The tensor (C, H, W) that evaluation would make of one RGB image (H, W, 3), for prediction."""
 
+    def batches_per_epoch(self) -> int:
+        """Training batches of an epoch in this process, under the trainer's `limit_train_batches`.
+
+        Schedules count in it. Lightning's own count would build the training loader before a checkpoint's progress is
+        restored, and that loader would start at the wrong sample.
+        """
+        batches = len(self._sampler(self.train_set(), self.batch_size, shuffle=True))
+        return _limited(batches, self.trainer.limit_train_batches if self.trainer else None)
+
     def train_dataloader(self) -> Loader:
         """Shuffled batches, going on where the trainer's progress says that training stopped."""
         dataset = self.train_set()
-        trainer = self.trainer
-        sampler = self._sampler(dataset, self.batch_size, shuffle=True)
-        if trainer is not None:
-            per_epoch = _limited(len(sampler), trainer.limit_train_batches)
-            seen = trainer.fit_loop.epoch_loop.batch_progress.total.ready
-            sampler = self._sampler(dataset, self.batch_size, shuffle=True, start=seen, limit=per_epoch)
-        return self._loader(dataset, sampler)
+        seen = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready if self.trainer else 0
+        limit = self.batches_per_epoch() if self.trainer else None
+        return self._loader(dataset, self._sampler(dataset, self.batch_size, shuffle=True, start=seen, limit=limit))
 
     def val_dataloader(self) -> Loader:
         """The validation split in order."""
@@ -144,6 +154,7 @@ class DataModule(LightningDataModule, ABC):
             dataset,
             sampler=sampler,
             batch_size=None,
+            collate_fn=as_it_is,
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,

@@ -49,6 +49,7 @@ class CounterBatchSampler(Sampler[list[Draw]]):
                 f"{size} samples over {world_size} process(es) do not fill one batch of {batch_size}: "
                 "lower the batch size or keep the last, short batch"
             )
+        self.start = start
         self.start_epoch, self.start_batch = divmod(start, min(limit or len(self), len(self)))
         self.epoch = self.start_epoch
 
