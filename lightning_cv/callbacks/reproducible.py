@@ -19,6 +19,16 @@ class CounterRandomness(Callback):
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse to go on from a checkpoint with a loader that was built before the checkpoint's progress was known."""
+        seen = trainer.fit_loop.epoch_loop.batch_progress.total.ready
+        start = getattr(getattr(trainer.train_dataloader, "sampler", None), "start", seen)
+        if start != seen:
+            raise RuntimeError(
+                f"the training loader starts after {start} batches, but the checkpoint has seen {seen}: something asked "
+                "for the loader too early (trainer.estimated_stepping_batches does; use datamodule.batches_per_epoch())"
+            )
+
     def on_train_batch_start(
         self,
         trainer: Trainer,

@@ -28,15 +28,22 @@ def explain(argv: list[str], message: str) -> str:
         argv: the arguments, each --config naming one file.
         message: the parser's own words, used where we do not find the slip ourselves.
     """
-    settings = [setting for file in _config_files(argv) for setting in _of_file(Path(file))] + list(_of_options(argv))
-    classes = {s.key.removesuffix(".class_path"): str(s.value) for s in settings if s.key.endswith(".class_path")}
-    classes |= {s.key: s.value for s in settings if s.key in ("model", "data") and isinstance(s.value, str)}
-    for setting in settings:
-        if setting.key.endswith(".class_path") and (problem := _class_problem(str(setting.value))):
-            return f"{setting.where}: {setting.key}: {problem}"
-        if unknown := _unknown(setting.key, classes):
-            return f"{setting.where}: {unknown}"
-    return _shortened(message, settings)
+    sources = [list(_of_file(Path(file))) for file in _config_files(argv)] + [list(_of_options(argv))]
+    classes: dict[str, str] = {}
+    for source in sources:  # in the order in which later ones win: a key is checked under the class it was written for
+        classes |= _classes(source)
+        for setting in source:
+            if setting.key.endswith(".class_path") and (problem := _class_problem(str(setting.value))):
+                return f"{setting.where}: {setting.key}: {problem}"
+            if unknown := _unknown(setting.key, classes):
+                return f"{setting.where}: {unknown}"
+    return _shortened(message, [setting for source in sources for setting in source])
+
+
+def _classes(source: list[Setting]) -> dict[str, str]:
+    """Class path of each key that one source names a class for."""
+    named = {s.key.removesuffix(".class_path"): str(s.value) for s in source if s.key.endswith(".class_path")}
+    return named | {s.key: s.value for s in source if s.key in ("model", "data") and isinstance(s.value, str)}
 
 
 def _config_files(argv: list[str]) -> list[str]:
@@ -87,9 +94,10 @@ def _class_problem(class_path: str) -> str | None:
 def _unknown(key: str, classes: dict[str, str]) -> str | None:
     """What is wrong with a key: "no key a.b; did you mean a.c?", or None."""
     parent, _, leaf = key.rpartition(".")
-    if not parent:
-        return _no_such(key, "", _TOP) if key not in _TOP else None
-    if leaf in ("class_path", "dict_kwargs") or leaf.isdigit():
+    top = key.partition(".")[0]
+    if top not in _TOP:
+        return _no_such(top, "", _TOP)
+    if not parent or leaf in ("class_path", "dict_kwargs") or leaf.isdigit():
         return None
     valid = _keys_of(parent, classes)
     return _no_such(leaf, f"{parent}.", valid) if valid and leaf not in valid else None
@@ -122,13 +130,27 @@ def _keys_of(parent: str, classes: dict[str, str]) -> tuple[str, ...]:
 
 
 def _shortened(message: str, settings: list[Setting]) -> str:
-    """The parser's words: the key it names with the place it was written, and the innermost reason."""
-    named = re.findall(r'[Kk]ey "([\w.]+)"', message)
-    key = ".".join(dict.fromkeys(named)).replace(".init_args.", ".") if named else ""
-    written = [s for s in settings if key and (s.key == key or s.key.endswith(f".{key}") or key.endswith(s.key))]
+    """The parser's innermost reason, with the key it is about and the place where that was written."""
+    keys: list[str] = []
+    for line in message.splitlines():
+        keys += re.findall(r'Parser key "([\w.]+)"', line)
+        reason = line.strip(" -")
+        if re.match(r"(Expected|Import path|Not a valid|Problem with given class_path .* (?!:$))", reason):
+            break
+    else:
+        return " ".join(message.split())[:400]
+    key = ".".join(keys).replace(".init_args.", ".")
+    given = re.findall(r"Given value: (.*)", message)
+    if "Got value" not in reason and reason.startswith("Expected") and given:
+        reason += f". Got value: {given[-1][:100]}"
+    reason = re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1", reason)
+    reason = re.sub(r"Import path (\S+) does not implement protocol (\w+)", r"\1 is no \2 (contracts.py)", reason)
+    written = [s for s in settings if s.key in (key, f"{key}.class_path")]
     where = f"{written[-1].where}: " if written else ""
-    lines = [re.sub(r"^[\s\-–]+", "", line) for line in message.splitlines()]
-    reasons = [line for line in lines if line and not re.match(r"(usage|Union sub|Parser key|Subtypes)", line)]
-    tail = reasons[-2:] if reasons else [message[:200]]
-    text = " ".join(line[:300] for line in dict.fromkeys(tail))
-    return f"{where}{key + ': ' if key and key not in text else ''}{text}"
+    return f"{where}{key}: {reason}"
+
+
+def constructor_words(message: str) -> str:
+    """What a constructor said, without the parser's account of the types it tried before giving up."""
+    own = re.findall(r"^\s*- (?!Expected|Problem|Not )(.*)", message, flags=re.MULTILINE)
+    return own[0] if own and "Union subtypes" in message else message

@@ -1,10 +1,12 @@
 """`fit`, `validate` and `test`: an experiment file, trained or evaluated in a run folder of its own."""
 
 import json
+import logging
 import os
 import sys
 import tempfile
 import traceback
+import warnings
 from argparse import ArgumentError
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -21,13 +23,18 @@ from lightning_cv import tracking
 from lightning_cv.callbacks.reproducible import CounterRandomness
 from lightning_cv.checkpoints import AtomicCheckpointIO, load_checkpoint
 from lightning_cv.cli import run_folder
-from lightning_cv.cli.diagnose import explain
+from lightning_cv.cli.diagnose import constructor_words, explain
 from lightning_cv.cli.experiments import expand_configs
 from lightning_cv.cli.settings import Settings, differences, flatten
 from lightning_cv.datamodules.base import DataModule
 from lightning_cv.errors import UserError
 from lightning_cv.tasks.base import CHECKPOINT_KEY, Task
 
+logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)  # devices, tips, seeds
+warnings.filterwarnings("ignore", r".*your dataloader is\s+not resumable")  # ours starts where the checkpoint ended
+warnings.filterwarnings("ignore", r".*exists and is not empty")  # a resumed run's checkpoint folder is not
+warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)")  # Lightning's use of torch
+warnings.filterwarnings("ignore", r".*does not have many workers")  # in-memory batches need none
 set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
 
 _OURS = ("ckpt", "runs", "run_dir", "config", "base")
@@ -101,6 +108,7 @@ class ExperimentCLI(LightningCLI):
                 "description": _SUMMARIES[verb],
                 "parser_mode": "omegaconf+",
                 "exit_on_error": False,
+                "allow_abbrev": False,
             },
             args=argv,
         )
@@ -154,7 +162,11 @@ class ExperimentCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer. The data module gets the run's seed."""
-        super().instantiate_classes()
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            run_folder.discard_empty(self.run_dir)
+            raise UserError(constructor_words(str(error))) from error
         self.datamodule.seed = self.config.seed_everything
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # Any: Lightning's signature

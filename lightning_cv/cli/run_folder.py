@@ -1,5 +1,6 @@
 """One folder a run: where it lies, what it says of itself, and the lock that keeps a second process out."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -53,6 +54,13 @@ def make_run_folder(folder: Path) -> None:
         (folder / CHECKPOINTS).mkdir(exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make the run folder {folder}: {error.strerror}; choose another with --runs") from error
+
+
+def discard_empty(folder: Path) -> None:
+    """Remove a run's folder in which nothing was written: its run did not begin."""
+    with contextlib.suppress(OSError):
+        (folder / CHECKPOINTS).rmdir()
+        folder.rmdir()
 
 
 def _job_id() -> str | None:

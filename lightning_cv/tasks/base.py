@@ -1,6 +1,8 @@
 """What every task shares: optimizer and schedule, settings that load safely, and the checks at the door."""
 
 import inspect
+import math
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -51,7 +53,9 @@ class Task(LightningModule):
         """
         frame = inspect.currentframe()
         assert frame is not None
-        self.save_hyperparameters(frame=frame.f_back, logger=False)
+        with warnings.catch_warnings():  # Lightning advises to ignore modules, which are left out below
+            warnings.simplefilter("ignore")
+            self.save_hyperparameters(frame=frame.f_back, logger=False)
         for name in [name for name, value in self.hparams.items() if not _is_plain(value)]:
             del self.hparams[name]
 
@@ -79,9 +83,21 @@ class Task(LightningModule):
             group["lr"] *= group["lr_scale"]
         if self.schedule is None:
             return optimizer
-        schedule, total = self.schedule, max(1, int(self.trainer.estimated_stepping_batches))
+        schedule, total = self.schedule, self._planned_steps()
         scheduler = LambdaLR(optimizer, lambda step: schedule(step / total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _planned_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        trainer, datamodule = self.trainer, getattr(self.trainer, "datamodule", None)
+        if not hasattr(datamodule, "batches_per_epoch"):
+            return max(1, int(trainer.estimated_stepping_batches))
+        if trainer.max_epochs is None or trainer.max_epochs < 0:
+            if trainer.max_steps < 0:
+                raise ValueError("a schedule needs an end: set trainer.max_epochs or trainer.max_steps")
+            return max(1, trainer.max_steps)
+        steps = trainer.max_epochs * math.ceil(datamodule.batches_per_epoch() / trainer.accumulate_grad_batches)
+        return max(1, min(steps, trainer.max_steps) if trainer.max_steps >= 0 else steps)
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         groups: dict[float, list[nn.Parameter]] = {}

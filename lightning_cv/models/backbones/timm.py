@@ -1,5 +1,6 @@
 """Any timm net as a feature pyramid."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -31,6 +32,8 @@ class TimmBackbone(nn.Module):
             weights of that package; None draws them at random. Tensors of the classifier are left out.
         mean: of each channel, 0 to 1; by default what the weights were trained on.
         std: likewise.
+        frozen: layers (names in the timm net, with all below them) that keep their weights: neither trained nor
+            normalised by the batch. The early layers cost most and change least.
         freeze_norm: keep the statistics of batch normalisation as loaded (their scale and shift still train), for
             batches too small to estimate them.
     """
@@ -42,6 +45,7 @@ class TimmBackbone(nn.Module):
         weights: str | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        frozen: Sequence[str] = (),
         freeze_norm: bool = False,
     ) -> None:
         super().__init__()
@@ -55,15 +59,24 @@ class TimmBackbone(nn.Module):
         info = cast(FeatureInfo, features.feature_info)
         self.out_channels: list[int] = list(info.channels())
         self.strides: list[int] = list(info.reduction())
-        self.features = features
-        self.freeze_norm = freeze_norm
+        layers = [layer for layer, _ in features.named_modules()]
+        unknown = sorted(set(frozen) - set(layers))
+        if unknown:
+            near = [layer for layer in layers if layer and layer.count(".") < 2]
+            raise ValueError(f"TimmBackbone: {name} has no layers {unknown}; it has {near}")
+        self.features = without_unused_stages(features, info)
+        self.frozen, self.freeze_norm = tuple(frozen), freeze_norm
         if weights is not None:
             load_features(self.features, timm_state(weights), f"TimmBackbone {name}, weights {weights}")
+        for name in self.frozen:
+            self.features.get_submodule(name).requires_grad_(False)
         self.train()
 
     def train(self, mode: bool = True) -> "TimmBackbone":
-        """Training mode, in which frozen statistics stay frozen."""
+        """Training mode, in which what is frozen stays frozen."""
         super().train(mode)
+        for name in self.frozen:
+            self.features.get_submodule(name).eval()
         if self.freeze_norm:
             for module in self.features.modules():
                 if isinstance(module, nn.BatchNorm2d):
@@ -73,6 +86,17 @@ class TimmBackbone(nn.Module):
     def forward(self, images: Tensor, /) -> list[Tensor]:
         """Maps (N, out_channels[i], ceil(H / strides[i]), ceil(W / strides[i])) of images (N, 3, H, W)."""
         return cast(list[Tensor], self.features(self.normalise(images)))
+
+
+def without_unused_stages(features: nn.Module, info: FeatureInfo) -> nn.Module:
+    """The net without the stages after its last map, which timm keeps and runs in nets made of `blocks`.
+
+    Their parameters would never get a gradient, which distributed training takes for an error.
+    """
+    last = re.fullmatch(r"blocks\.(\d+)", str(info.module_name()[-1]))
+    if last is not None and isinstance(features.blocks, nn.Sequential):
+        features.blocks = features.blocks[: int(last[1]) + 1]
+    return features
 
 
 def timm_state(weights: str) -> dict[str, Tensor]:

@@ -106,7 +106,7 @@ class SSD(nn.Module):
             names.append(target["labels"][wanted])
         padded_boxes = pad_sequence(boxes, batch_first=True)  # (N, G, 4)
         padded_names = pad_sequence(names, batch_first=True)  # (N, G)
-        overlaps = iou(padded_boxes.flatten(0, 1), anchors).view(*padded_names.shape, -1)  # (N, G, A)
+        overlaps = iou(padded_boxes.flatten(0, 1), anchors).view(*padded_names.shape, len(anchors))  # (N, G, A)
         match = match_ssd(overlaps, self.match_threshold)  # (N, A)
         # column 0 stands for "no object": background, and a box that no loss looks at
         nothing = anchors.new_tensor([0.0, 0.0, 1.0, 1.0]).expand(len(targets), 1, 4)

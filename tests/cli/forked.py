@@ -1,0 +1,47 @@
+"""Commands in processes of their own that need not import torch again: a fork server imports once, then forks.
+
+Also the callback that plays the crash.
+"""
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+KILL_AT = "LIGHTNING_CV_TEST_KILL_AT"
+
+
+class KillAt(Callback):
+    """Kills its own process with SIGKILL after as many batches as the environment says; does nothing without."""
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        if trainer.fit_loop.epoch_loop.batch_progress.total.ready == int(os.environ.get(KILL_AT, "-1")):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def run(arguments: list[str], folder: Path, **environment: str) -> int:
+    """Exit status of `lightning-cv ARGUMENTS` run in `folder`; -9 when it was killed."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["lightning_cv.cli.fit", "lightning_cv.cli.resume", "lightning_cv.models"])
+    process = context.Process(target=_main, args=(arguments, str(folder), environment))
+    process.start()
+    process.join(240)
+    assert process.exitcode is not None, f"still running after 240 s: {arguments}"
+    return process.exitcode
+
+
+def _main(arguments: list[str], folder: str, environment: dict[str, str]) -> None:
+    from lightning_cv.cli import main
+
+    os.chdir(folder)
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    with open("output.txt", "a") as output:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+        raise SystemExit(main(arguments))

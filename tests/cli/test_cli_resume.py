@@ -1,0 +1,230 @@
+"""kill -9, then `lightning-cv resume`: the final weights are those of a run that was never stopped, bit for bit."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from forked import KILL_AT, run
+
+from lightning_cv.checkpoints import load_checkpoint
+
+SHIPPED = Path(__file__).resolve().parents[2] / "experiments"
+BATCHES = 6
+EPOCHS = 3
+
+DETECTOR = {
+    "class_path": "lightning_cv.tasks.SingleStageDetector",
+    "init_args": {
+        "net": {
+            "class_path": "lightning_cv.models.SSD",
+            "init_args": {
+                "backbone": {"class_path": "lightning_cv.models.SmallBackbone", "init_args": {"width": 8}},
+                "num_classes": 10,
+                "channels": 16,
+            },
+        },
+        "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.002, "weight_decay": 0.01}},
+        "schedule": {"class_path": "lightning_cv.schedules.WarmupCosine"},
+    },
+}
+VAE = {
+    "class_path": "lightning_cv.tasks.VAEModule",
+    "init_args": {
+        "net": {"class_path": "lightning_cv.models.ConvVAE", "init_args": {"image_size": 8, "latent_size": 3, "width": 4}},
+        "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.001}},
+    },
+}
+DIGITS = {"class_path": "lightning_cv.datamodules.DigitsDataModule", "init_args": {"size": 8, "batch_size": 200}}
+
+
+def drawn(workers: int) -> dict[str, Any]:
+    counts = {"train": 4 * BATCHES, "val": 4, "test": 4}
+    arguments = {"root": "scenes", **counts, "size": 64, "batch_size": 4, "num_workers": workers}
+    jitter = {"class_path": "lightning_cv.transforms.FlipOnly", "init_args": {"jitter": 0.2}}
+    return {
+        "class_path": "lightning_cv.datamodules.DrawnDetectionDataModule",
+        "init_args": {**arguments, "train_transform": jitter},
+    }
+
+
+def experiment(folder: Path, model: dict[str, Any], data: dict[str, Any], every: int) -> None:
+    """An experiment file that checkpoints every few steps and can be told to die."""
+    last = {
+        "filename": "last",
+        "every_n_train_steps": every,
+        "every_n_epochs": None,
+        "save_on_train_epoch_end": False,
+        "enable_version_counter": False,
+    }
+    content = {
+        "base": [str(SHIPPED / "_base" / "trainer.yaml")],
+        "model": model,
+        "data": data,
+        "trainer": {
+            "max_epochs": EPOCHS,
+            "limit_train_batches": BATCHES,
+            "accelerator": "cpu",
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "log_every_n_steps": 1,
+            "callbacks": [
+                {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": last},
+                {"class_path": "forked.KillAt"},
+            ],
+        },
+    }
+    (folder / "small.yaml").write_text(yaml.safe_dump(content))
+
+
+def only_run(folder: Path) -> Path:
+    (found,) = folder.glob("runs/*/small/*")
+    return found
+
+
+def final_state(folder: Path) -> dict[str, Any]:
+    return load_checkpoint(only_run(folder) / "checkpoints" / "last.ckpt")
+
+
+def assert_same_bits(first: Any, second: Any, where: str = "") -> None:
+    if isinstance(first, torch.Tensor):
+        assert torch.equal(first, second), where
+    elif isinstance(first, dict):
+        assert first.keys() == second.keys(), where
+        for key in first:
+            assert_same_bits(first[key], second[key], f"{where}.{key}")
+    elif isinstance(first, list | tuple):
+        assert len(first) == len(second), where
+        for index, pair in enumerate(zip(first, second, strict=True)):
+            assert_same_bits(*pair, f"{where}.{index}")
+    else:
+        assert first == second, where
+
+
+def logged_losses(folder: Path) -> dict[int, str]:
+    with (only_run(folder) / "metrics.csv").open() as file:
+        rows = [(int(row["step"]), row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
+    assert len(dict(rows)) == len(rows), "a step was logged twice"
+    return dict(rows)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of runs that nobody killed."""
+    folders = {}
+    for name, model, data in (("detector", DETECTOR, drawn(0)), ("vae", VAE, DIGITS)):
+        folders[name] = tmp_path_factory.mktemp(name)
+        experiment(folders[name], model, data, every=BATCHES)
+        assert run(["fit", "--config", "small.yaml"], folders[name]) == 0, (folders[name] / "output.txt").read_text()
+    return folders
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "data", "every", "killed_at", "resumed_at"),
+    [
+        ("detector", DETECTOR, drawn(0), 9, 11, 9),  # in the middle of the second epoch
+        ("detector", DETECTOR, drawn(2), 9, 11, 9),  # the same with two loader workers
+        ("detector", DETECTOR, drawn(0), BATCHES, 9, 6),  # the checkpoint was taken on an epoch's last batch
+        ("detector", DETECTOR, drawn(2), BATCHES, 14, 12),
+        ("vae", VAE, DIGITS, 9, 11, 9),  # codes are sampled in each step
+    ],
+    ids=["middle", "middle-2-workers", "last-batch", "last-batch-2-workers", "sampled-codes"],
+)
+def test_a_killed_and_resumed_run_ends_in_the_same_bits(
+    uninterrupted: dict[str, Path],
+    tmp_path: Path,
+    name: str,
+    model: dict[str, Any],
+    data: dict[str, Any],
+    every: int,
+    killed_at: int,
+    resumed_at: int,
+) -> None:
+    experiment(tmp_path, model, data, every)
+    assert run(["fit", "--config", "small.yaml"], tmp_path, **{KILL_AT: str(killed_at)}) == -9
+    assert final_state(tmp_path)["global_step"] == resumed_at
+    assert run(["resume", str(only_run(tmp_path))], tmp_path) == 0, (tmp_path / "output.txt").read_text()
+    expected, state = final_state(uninterrupted[name]), final_state(tmp_path)
+    assert state["global_step"] == BATCHES * EPOCHS
+    assert_same_bits(expected["state_dict"], state["state_dict"])
+    assert_same_bits(expected["optimizer_states"], state["optimizer_states"])
+    assert logged_losses(tmp_path) == logged_losses(uninterrupted[name]), "each step is logged once, with the same loss"
+
+
+def test_the_uninterrupted_runs_do_train(uninterrupted: dict[str, Path]) -> None:
+    """Equal bits would mean little for weights that never moved or steps that never differed."""
+    for folder in uninterrupted.values():
+        losses = logged_losses(folder)
+        assert len(losses) == BATCHES * EPOCHS
+        assert len(set(losses.values())) == len(losses)
+
+
+def test_resume_keeps_the_wandb_id_and_notes_the_return(killed: Path) -> None:
+    assert run(["resume", str(only_run(killed))], killed) == 0
+    place = only_run(killed)
+    logs = list((place / "wandb").glob("offline-run-*"))
+    assert len(logs) == 2
+    assert all(log.name.endswith(place.name) for log in logs)
+    assert len(json.loads((place / "env.json").read_text())["resumed"]) == 1
+
+
+def test_changed_settings_are_refused_by_name(killed: Path) -> None:
+    config = only_run(killed) / "config.yaml"
+    before = config.read_text()
+    config.write_text(before.replace("lr: 0.001", "lr: 0.01"))
+    assert run(["resume", str(only_run(killed))], killed) == 2
+    output = (killed / "output.txt").read_text()
+    assert "model.optimizer.lr: 0.001 -> 0.01" in output
+    assert "Traceback" not in output
+    config.write_text(before)
+
+
+def test_settings_on_the_command_line_are_refused(killed: Path) -> None:
+    assert run(["resume", str(only_run(killed)), "--model.beta", "4"], killed) == 2
+    assert "not accepted: --model.beta 4" in (killed / "output.txt").read_text()
+
+
+def test_a_broken_newest_checkpoint_falls_back_and_says_so(killed: Path) -> None:
+    folder = only_run(killed) / "checkpoints"
+    (folder / "newer.ckpt").write_bytes((folder / "last.ckpt").read_bytes()[:1000])
+    assert run(["resume", str(only_run(killed))], killed) == 0
+    assert "skipped newer.ckpt" in (killed / "output.txt").read_text()
+
+
+def test_epochs_can_be_added_and_nothing_else(killed: Path) -> None:
+    assert run(["resume", str(only_run(killed)), "--extend-epochs", "1"], killed) == 0
+    assert final_state(killed)["global_step"] == BATCHES * EPOCHS  # of 24 steps, the last that 9 divides is 18
+    assert final_state(killed)["lightning_cv"]["settings"]["trainer"]["max_epochs"] == EPOCHS + 1
+    assert max(logged_losses(killed)) == BATCHES * (EPOCHS + 1) - 1
+    assert run(["resume", str(only_run(killed))], killed) == 0, "the longer plan is the run's own now"
+
+
+def test_resuming_what_is_no_run_says_so(tmp_path: Path) -> None:
+    assert run(["resume", str(tmp_path)], tmp_path) == 2
+    assert "there is no config.yaml in it" in (tmp_path / "output.txt").read_text()
+
+
+def test_another_beta_is_not_trained_from_a_checkpoint(killed: Path) -> None:
+    """LightningCLI's own --ckpt_path would train on with the checkpoint's beta in a run labelled with the new one."""
+    last = only_run(killed) / "checkpoints" / "last.ckpt"
+    assert run(["fit", "--config", "small.yaml", "--model.beta", "8", "--ckpt_path", str(last)], killed) == 2
+    assert "model.beta: 1.0 -> 8.0" in (killed / "output.txt").read_text()
+
+
+@pytest.fixture(scope="module")
+def killed_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one killed run of the small VAE."""
+    folder = tmp_path_factory.mktemp("killed")
+    experiment(folder, VAE, DIGITS, 9)
+    assert run(["fit", "--config", "small.yaml"], folder, **{KILL_AT: "11"}) == -9
+    return folder
+
+
+@pytest.fixture
+def killed(killed_once: Path, tmp_path: Path) -> Path:
+    """A copy of that folder, to go on from."""
+    return Path(shutil.copytree(killed_once, tmp_path / "killed"))

@@ -1,0 +1,96 @@
+"""A checkpoint is there whole or not at all."""
+
+import os
+import resource
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from lightning_cv.checkpoints import AtomicCheckpointIO, load_checkpoint, newest_checkpoint
+
+
+def checkpoint(step: int, size: int = 10) -> dict[str, object]:
+    return {"state_dict": {"w": torch.full((size,), float(step))}, "global_step": step, "epoch": 0}
+
+
+def save(folder: Path, name: str, step: int) -> Path:
+    AtomicCheckpointIO().save_checkpoint(checkpoint(step), folder / name)
+    return folder / name
+
+
+def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
+    path = save(tmp_path, "last.ckpt", 3)
+    assert load_checkpoint(path)["global_step"] == 3
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path: Path) -> None:
+    """The limit on file size stands for the full disk: the system refuses to write on, in the middle of the file."""
+    path = save(tmp_path, "last.ckpt", 1)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"cannot write the checkpoint .*last\.ckpt.*the previous one is kept"):
+            AtomicCheckpointIO().save_checkpoint(checkpoint(2, size=100_000), path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert load_checkpoint(path)["global_step"] == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"], "no half-written file stays behind"
+
+
+def test_kills_in_the_middle_of_writing_never_leave_a_broken_file(tmp_path: Path) -> None:
+    path = save(tmp_path, "last.ckpt", 1)
+    big = {**checkpoint(2), "ballast": torch.zeros(3_000_000)}
+    for attempt in range(5):
+        child = os.fork()
+        if child == 0:
+            while True:  # writes until killed
+                AtomicCheckpointIO().save_checkpoint(big, path)
+        time.sleep(0.02 + 0.015 * attempt)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        assert load_checkpoint(path)["global_step"] in (1, 2)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half", b"not a checkpoint at all"])
+def test_a_broken_newest_checkpoint_is_skipped_and_named(tmp_path: Path, content: bytes) -> None:
+    save(tmp_path, "best.ckpt", 5)
+    (tmp_path / "last.ckpt").write_bytes(content)
+    found = newest_checkpoint(tmp_path)
+    assert found.path.name == "best.ckpt"
+    assert [path.name for path, _ in found.skipped] == ["last.ckpt"]
+    assert "last.ckpt" in found.skipped[0][1]
+
+
+def test_a_truncated_checkpoint_is_skipped(tmp_path: Path) -> None:
+    save(tmp_path, "best.ckpt", 5)
+    whole = save(tmp_path, "last.ckpt", 9).read_bytes()
+    (tmp_path / "last.ckpt").write_bytes(whole[: len(whole) // 2])
+    assert newest_checkpoint(tmp_path).content["global_step"] == 5
+
+
+def test_the_checkpoint_with_most_training_wins_whatever_its_date(tmp_path: Path) -> None:
+    save(tmp_path, "last.ckpt", 9)
+    save(tmp_path, "best.ckpt", 5)
+    assert newest_checkpoint(tmp_path).path.name == "last.ckpt"
+
+
+def test_no_checkpoint_at_all_is_an_error_that_names_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=str(tmp_path)):
+        newest_checkpoint(tmp_path)
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (os.system, ("touch " + str(tmp_path / "ran"),))
+
+    torch.save({"state_dict": {}, "evil": Evil()}, tmp_path / "evil.ckpt")
+    with pytest.raises(ValueError, match=r"evil\.ckpt"):
+        load_checkpoint(tmp_path / "evil.ckpt")
+    assert not (tmp_path / "ran").exists()
