@@ -105,7 +105,7 @@ class Draw(NamedTuple):
     """One request to a data set: which sample, and in which epoch, so that its augmentation is a function of both."""
 
     epoch: int
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody asks of a Draw
 
 
 class LabelMap(NamedTuple):

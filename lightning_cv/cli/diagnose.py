@@ -5,6 +5,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,7 +48,7 @@ def _classes(source: list[Setting]) -> dict[str, str]:
 
 
 def _config_files(argv: list[str]) -> list[str]:
-    return [value for name, value in zip(argv, argv[1:], strict=False) if name == "--config"]
+    return [value for name, value in pairwise(argv) if name == "--config"]
 
 
 def _of_file(path: Path) -> Iterator[Setting]:

@@ -3,8 +3,8 @@
 import json
 import logging
 import os
-import sys
 import tempfile
+import time
 import traceback
 import warnings
 from argparse import ArgumentError
@@ -17,7 +17,7 @@ import yaml
 from jsonargparse import Namespace, set_parsing_settings
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from lightning_cv import tracking
 from lightning_cv.callbacks.reproducible import CounterRandomness
@@ -90,8 +90,16 @@ class ExperimentCLI(LightningCLI):
     run_dir: Path
     settings: Settings
 
-    def __init__(self, verb: str, argv: list[str], experiment: str, run_dir: Path | None, wandb_id: str | None) -> None:
-        self.verb, self.argv, self.experiment = verb, argv, experiment
+    def __init__(
+        self,
+        verb: str,
+        asked: list[str],
+        argv: list[str],
+        experiment: str,
+        run_dir: Path | None,
+        wandb_id: str | None,
+    ) -> None:
+        self.verb, self.asked, self.argv, self.experiment = verb, asked, argv, experiment
         self.asked_run_dir, self.wandb_id = run_dir, wandb_id
         super().__init__(
             Task,
@@ -213,7 +221,7 @@ def launch(
         resume_from: the checkpoint to go on from, already checked against the run's settings.
         experiment: name of the run's parent folder; by default that of the last --config.
     """
-    argv = _with_ckpt_spelled(argv)
+    typed, argv = argv, _with_ckpt_spelled(argv)
     ckpt = _option(argv, "--ckpt")
     content = load_checkpoint(ckpt) if ckpt else None
     with tempfile.TemporaryDirectory() as scratch:
@@ -223,14 +231,14 @@ def launch(
         owner = _run_of(ckpt) if verb != "fit" else None
         name = experiment or (owner.parent.name if owner else asked[-1].stem if asked else "unnamed")
         folder = run_dir or (_evaluation_folder(owner, verb) if owner and _option(argv, "--run_dir") is None else None)
-        cli = ExperimentCLI(verb, arguments, name, folder, wandb_id=owner.name if owner else None)
+        cli = ExperimentCLI(verb, typed, arguments, name, folder, wandb_id=owner.name if owner else None)
     if content is not None:
         _refuse_other_settings(cli.settings, content, ckpt or "", verb)
     return _run(cli, resume_from or (Path(ckpt) if ckpt else None))
 
 
 def _run(cli: ExperimentCLI, ckpt: Path | None) -> Launched:
-    trainer, first = cli.trainer, rank_zero_only.rank == 0
+    trainer, first, begun = cli.trainer, rank_zero_only.rank == 0, time.perf_counter()
     try:
         with run_folder.RunLock(cli.run_dir) if first else nullcontext():
             if first:
@@ -249,15 +257,14 @@ def _run(cli: ExperimentCLI, ckpt: Path | None) -> Launched:
         os.environ.pop(run_folder.SHARED_RUN, None)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     if first:
-        run_folder.write_json(cli.run_dir / "results.json", metrics)
+        _write_results(cli.run_dir, metrics, time.perf_counter() - begun)
         _print_target(cli.config.target, metrics)
     return Launched(cli.run_dir, metrics)
 
 
 def _write_record(cli: ExperimentCLI) -> None:
     """What made this run. A resumed run keeps its first record and adds a line on each return."""
-    command = [f"lightning-cv {cli.verb}", *cli.argv] if cli.asked_run_dir else ["lightning-cv", *sys.argv[1:]]
-    record = run_folder.environment(command, cli.config.seed_everything)
+    record = run_folder.environment(["lightning-cv", cli.verb, *cli.asked], cli.config.seed_everything)
     place = cli.run_dir / run_folder.ENVIRONMENT
     if place.exists():
         first = json.loads(place.read_text())
@@ -266,6 +273,13 @@ def _write_record(cli: ExperimentCLI) -> None:
         text = yaml.safe_dump(cli.settings, sort_keys=False)
         (cli.run_dir / run_folder.CONFIG).write_text(text)
     run_folder.write_json(place, record)
+
+
+def _write_results(folder: Path, metrics: dict[str, float], seconds: float) -> None:
+    """The last value of every metric, and the wall seconds, those before a resume included where they are known."""
+    place = folder / "results.json"
+    before = json.loads(place.read_text()).get("seconds", 0.0) if place.exists() else 0.0
+    run_folder.write_json(place, metrics | {"seconds": round(before + seconds, 2)})
 
 
 def _tell_loggers(trainer: Trainer, settings: Settings) -> None:

@@ -20,7 +20,7 @@ VERBS = {
     "list": ("all experiments with task, data and target", "lightning_cv.cli.listing:main"),
     "init": ("copy the experiments into a folder of yours", "lightning_cv.cli.init:main"),
     "data": ("fetch data sets or draw them", "lightning_cv.tools.data:main"),
-    "demo": ("train the small systems on built-in data and write a report", "lightning_cv.tools.demo:main"),
+    "demo": ("train the small systems on built-in data and write a report", "lightning_cv.cli.demo:main"),
 }
 
 USAGE = """usage: lightning-cv VERB [options]

@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,9 +19,11 @@ from lightning_cv.checkpoints import load_checkpoint
 from lightning_cv.contracts import Detections, LabelMap
 from lightning_cv.datamodules.base import DataModule
 from lightning_cv.errors import UserError
-from lightning_cv.tasks import DetectionTask, SegModule, Task, VAEModule
+from lightning_cv.tasks import DetectionTask, SegModule, Task
 from lightning_cv.tasks.base import CHECKPOINT_KEY
-from lightning_cv.viz import draw_boxes, overlay_mask, save_palette_png, to_rgb
+from lightning_cv.viz.boxes import above_score, detections_picture
+from lightning_cv.viz.canvas import beside, picture
+from lightning_cv.viz.masks import overlay, voc_palette
 
 set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
 
@@ -113,25 +115,33 @@ def _predict(
     place: Path = options.out / f"{name}.png"
     place.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(model.task, DetectionTask):
-        found = _in_file_pixels(output[0], tuple(tensor.shape[-2:]), image.shape[:2], options.min_score)
-        Image.fromarray(draw_boxes(image, found, model.label_map, options.show_score)).save(place)
+        found = _in_file_pixels(output[0], tensor.shape, image.shape, options.min_score)
+        shown = above_score(found, options.show_score)
+        Image.fromarray(detections_picture(image, shown, model.label_map)).save(place)
         return _coco_rows(found, number, model.label_map)
     if isinstance(model.task, SegModule):
         mask = output[0, : image.shape[0], : image.shape[1]].cpu().numpy().astype(np.uint8)
-        save_palette_png(mask, options.out / "masks" / f"{name}.png")
-        Image.fromarray(overlay_mask(image, mask)).save(place)
+        _write_palette_png(mask, options.out / "masks" / f"{name}.png")
+        Image.fromarray(overlay(image, mask)).save(place)
         return [{"image_id": number, "file_name": str(file), "mask": f"masks/{name}.png"}]
-    pair = [to_rgb(tensor), to_rgb(output[0].cpu())]
-    Image.fromarray(np.concatenate(pair, axis=1)).save(place)
-    return [{"image_id": number, "file_name": str(file), "reconstruction": place.name}]
+    Image.fromarray(beside([picture(tensor), picture(output[0])])).save(place)
+    return [{"image_id": number, "file_name": str(file), "reconstruction": f"{name}.png"}]
+
+
+def _write_palette_png(mask: Picture, place: Path) -> None:
+    """A class mask (H, W) as VOC stores it: class numbers, with VOC's colours as the palette."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    coloured = Image.fromarray(mask)
+    coloured.putpalette(voc_palette().ravel().tolist())
+    coloured.save(place)
 
 
 def _in_file_pixels(
-    found: Detections, prepared: tuple[int, int], original: tuple[int, int], min_score: float
+    found: Detections, prepared: Sequence[int], original: Sequence[int], min_score: float
 ) -> Detections:
-    """Detections of at least a score, boxes stretched from the prepared tensor to the file's own pixels."""
+    """Detections of at least a score, boxes stretched from the prepared (3, H, W) to the file's own (H, W, 3) pixels."""
     keep = found["scores"] >= min_score
-    scale = torch.tensor([original[1] / prepared[1], original[0] / prepared[0]] * 2)
+    scale = torch.tensor([original[1] / prepared[2], original[0] / prepared[1]] * 2)
     boxes = found["boxes"][keep].cpu() * scale
     return {"boxes": boxes, "scores": found["scores"][keep].cpu(), "labels": found["labels"][keep].cpu()}
 
@@ -161,7 +171,7 @@ def _write_index(model: Model, results: list[dict[str, Any]], files: list[tuple[
 
 
 def _images(place: Path) -> list[tuple[Path, str]]:
-    """Files to predict on, and the name of each one's result: its path below the folder, suffix kept where two clash."""
+    """Files to predict on, and each result's name: the path below the folder, with the suffix where two clash."""
     if place.is_file():
         return [(place, place.stem)]
     if not place.is_dir():

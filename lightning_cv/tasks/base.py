@@ -89,14 +89,15 @@ class Task(LightningModule):
 
     def _planned_steps(self) -> int:
         """Optimizer steps of the whole run."""
-        trainer, datamodule = self.trainer, getattr(self.trainer, "datamodule", None)
-        if not hasattr(datamodule, "batches_per_epoch"):
+        trainer = self.trainer
+        batches_per_epoch = getattr(getattr(trainer, "datamodule", None), "batches_per_epoch", None)
+        if batches_per_epoch is None:
             return max(1, int(trainer.estimated_stepping_batches))
         if trainer.max_epochs is None or trainer.max_epochs < 0:
             if trainer.max_steps < 0:
                 raise ValueError("a schedule needs an end: set trainer.max_epochs or trainer.max_steps")
             return max(1, trainer.max_steps)
-        steps = trainer.max_epochs * math.ceil(datamodule.batches_per_epoch() / trainer.accumulate_grad_batches)
+        steps: int = trainer.max_epochs * math.ceil(batches_per_epoch() / trainer.accumulate_grad_batches)
         return max(1, min(steps, trainer.max_steps) if trainer.max_steps >= 0 else steps)
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
@@ -145,8 +146,8 @@ class Task(LightningModule):
             raise ValueError(
                 f"the checkpoint holds another net: {len(wrong)} of {len(ours)} tensors differ, first {wrong[0]!r}"
             )
-        if record.get("label_map"):
-            self.label_map = LabelMap(**{k: tuple(v) if k != "first" else v for k, v in record["label_map"].items()})
+        if kept := record.get("label_map"):
+            self.label_map = LabelMap(tuple(kept["names"]), kept["first"], tuple(kept["dataset_ids"]))
 
 
 def _is_plain(value: Any) -> bool:  # Any: whatever a constructor was given

@@ -1,0 +1,117 @@
+"""`lightning-cv demo`: a beta sweep, a detector and a segmentation net on built-in data, on one page."""
+
+import argparse
+import hashlib
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lightning_cv.cli.demo_report import Outcome, headline_table, results_of, write_demo_report
+from lightning_cv.cli.fit import launch
+from lightning_cv.cli.resume import resume
+from lightning_cv.cli.run_folder import CHECKPOINTS, CONFIG, write_json
+
+BETAS = (1.0, 4.0, 16.0)
+SEEDS = (0, 1)
+
+
+class Job(NamedTuple):
+    """One training of the demo: an experiment with the settings that differ, and which checkpoint is tested."""
+
+    experiment: str
+    options: tuple[str, ...]
+    tested: str
+    title: str
+
+    @property
+    def point(self) -> str:
+        """Names the job's run folder: the same for the same job, so that the demo can be stopped and gone on with."""
+        return hashlib.sha256(json.dumps([self.experiment, self.options]).encode()).hexdigest()[:12]
+
+
+def jobs() -> list[Job]:
+    """All trainings, the short ones first."""
+    sweep = [
+        # the state after the last step, not that of the best ELBO: the run's own objective counts beta
+        Job(
+            "vae/beta_vae_digits",
+            ("--model.beta", f"{beta:g}", "--seed_everything", str(seed)),
+            "last",
+            f"beta {beta:g}, seed {seed}",
+        )
+        for beta in BETAS
+        for seed in SEEDS
+    ]
+    return [
+        *sweep,
+        Job("segmentation/fcn_drawn", (), "best", "FCN on drawn scenes"),
+        Job("detection/ssd_drawn", (), "best", "SSD on drawn scenes"),
+    ]
+
+
+def main(argv: list[str]) -> int:
+    """Train what is not trained yet, test it, write results.json and report.html."""
+    parser = argparse.ArgumentParser(
+        prog="lightning-cv demo",
+        description="Train the small systems on built-in data (about 10 minutes on 2 cores) and write a report. "
+        "Stopped, it goes on where it was; finished, it writes the report again. Delete the folder to start over.",
+    )
+    parser.add_argument("--runs", type=Path, default=Path("runs/demo"), help="folder of the demo (runs/demo)")
+    parser.add_argument("--fast", action="store_true", help="two batches of everything: a check that it all runs")
+    options = parser.parse_args(argv)
+    os.environ.setdefault("WANDB_MODE", "offline")
+    os.environ.setdefault("WANDB_SILENT", "true")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    planned = jobs()
+    outcomes = []
+    for number, job in enumerate(planned, start=1):
+        print(f"[{number}/{len(planned)}] {job.title}", file=sys.stderr, flush=True)
+        outcomes.append(_outcome(job, options.runs, _short() if options.fast else ()))
+    results = results_of(outcomes)
+    write_json(options.runs / "results.json", results)
+    page = write_demo_report(outcomes, results, options.runs / "report.html")
+    headline_table(results)
+    print(f"report: {page}\nfigures: {options.runs / 'results.json'}")
+    return 0
+
+
+def _outcome(job: Job, root: Path, extra: tuple[str, ...]) -> Outcome:
+    """Train and test one job, as far as that has not been done."""
+    folder = root / job.experiment / job.point
+    if not _trained(folder):
+        if any((folder / CHECKPOINTS).glob("*.ckpt")):
+            resume(folder)
+        else:
+            _set_aside(folder)
+            launch("fit", ["--config", job.experiment, "--run_dir", str(folder), *job.options, *extra])
+    tests = sorted(folder.glob("test-*/results.json"))
+    if not tests:
+        launch("test", ["--ckpt", str(folder / CHECKPOINTS / f"{job.tested}.ckpt")])
+        tests = sorted(folder.glob("test-*/results.json"))
+    return Outcome(job.experiment, job.title, folder, _read(folder / "results.json"), _read(tests[-1]))
+
+
+def _trained(folder: Path) -> bool:
+    return (folder / "results.json").is_file()
+
+
+def _set_aside(folder: Path) -> None:
+    """A run that was stopped before its first checkpoint has nothing to go on from; it is kept under another name."""
+    if (folder / CONFIG).exists():
+        number = 1
+        while (aside := folder.with_name(f"{folder.name}.stopped-{number}")).exists():
+            number += 1
+        folder.rename(aside)
+
+
+def _short() -> tuple[str, ...]:
+    limits = [f"--trainer.limit_{part}_batches=2" for part in ("train", "val", "test")]
+    return ("--trainer.max_epochs=1", *limits, "--trainer.log_every_n_steps=1")
+
+
+def _read(path: Path) -> dict[str, Any]:  # Any: JSON
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
