@@ -1,3 +1,4 @@
+import csv
 import json
 import os
 import subprocess
@@ -9,9 +10,13 @@ import pytest
 import torch
 import wandb
 from lightning import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from oracles.toy_training import ToyData, ToyTask, image_batch, terms_of, toy_trainer
 
 from lightning_cv import tracking
+from lightning_cv.callbacks import LikelihoodMetrics, NanGuard
 from lightning_cv.contracts import LabelMap
+from lightning_cv.errors import UserError
 from lightning_cv.tracking import MetricsCSV, WandbRun, class_labels, resolve_mode
 
 LABELS = LabelMap(("disc", "star"), 1, (1, 2))
@@ -134,6 +139,30 @@ def test_without_a_wandb_logger_nothing_happens(tmp_path):
     tracking.finish(plain)
     assert wandb.run is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_resumed_run_logs_the_steps_of_an_uninterrupted_one(tmp_path):
+    data = ToyData([image_batch(2 * n) for n in range(3)])
+
+    def fit(folder, checkpoint=None, losses=()):
+        logger = MetricsCSV(str(folder))
+        saver = ModelCheckpoint(folder, filename="last", every_n_train_steps=2, enable_version_counter=False)
+        one = toy_trainer(folder, logger=logger, callbacks=[saver, LikelihoodMetrics(), NanGuard()], max_epochs=2,
+                          log_every_n_steps=1, enable_checkpointing=True)  # fmt: skip
+        if checkpoint:
+            tracking.rewind(one, torch.load(checkpoint, weights_only=True)["global_step"])
+        one.fit(ToyTask(terms_of, losses), datamodule=data, ckpt_path=checkpoint, weights_only=True)
+
+    def logged(folder):  # what was logged in which step, without the values
+        rows = list(csv.DictReader(lines(folder)))
+        return [(row["step"], row["epoch"], [name for name, value in row.items() if value]) for row in rows]
+
+    fit(tmp_path / "whole")
+    with pytest.raises(UserError, match="in step 5"):
+        fit(tmp_path / "stopped", losses=[1.0] * 5 + [float("nan")])
+    assert len(logged(tmp_path / "stopped")) < len(logged(tmp_path / "whole"))
+    fit(tmp_path / "stopped", checkpoint=tmp_path / "stopped/last.ckpt")  # written after 4 steps
+    assert logged(tmp_path / "stopped") == logged(tmp_path / "whole")
 
 
 def records(folder):

@@ -1,0 +1,116 @@
+import numpy as np
+import pytest
+import torch
+from oracles.toy_training import (
+    BOX_LABELS,
+    MASK_LABELS,
+    ToyData,
+    ToyTask,
+    all_disc,
+    all_found,
+    box_batch,
+    image_batch,
+    mask_batch,
+    terms_of,
+    toy_trainer,
+)
+from PIL import Image
+
+from lightning_cv import tracking
+from lightning_cv.callbacks import DetectionPreview, LatentTraversal, ReconstructionPreview, SegmentationPreview
+
+KINDS = {
+    "segmentation": (SegmentationPreview, all_disc, mask_batch, MASK_LABELS),
+    "detection": (DetectionPreview, all_found, box_batch, BOX_LABELS),
+    "reconstruction": (ReconstructionPreview, terms_of, image_batch, BOX_LABELS),
+    "traversal": (LatentTraversal, terms_of, image_batch, BOX_LABELS),
+}
+
+
+def fit(folder, kind, callbacks, **options):
+    _, answer, batch, label_map = KINDS[kind]
+    task, data = ToyTask(answer), ToyData([batch(0), batch(2), batch(4)], label_map)
+    toy_trainer(folder, callbacks=callbacks, **options).fit(task, datamodule=data)
+    return task
+
+
+def pngs(folder):
+    return sorted(path.name for path in (folder / "previews").glob("*"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pictures_are_drawn_every_so_often_and_at_the_end(tmp_path, kind):
+    fit(tmp_path, kind, [KINDS[kind][0](count=3, every_n_epochs=2)], max_epochs=5)
+    assert pngs(tmp_path) == [f"{kind}-epoch00{epoch}.png" for epoch in (1, 3, 4)]
+    first, last = (np.asarray(Image.open(tmp_path / "previews" / f"{kind}-epoch00{e}.png")) for e in (1, 4))
+    assert first.shape == last.shape
+    assert first.std() > 5
+    assert np.array_equal(first, last) == (kind != "traversal")  # only the traversal asks the trained net
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_is_the_same_with_and_without(tmp_path, kind):
+    weights = []
+    for callbacks in ([], [KINDS[kind][0](count=3)]):
+        torch.manual_seed(3)
+        task = fit(tmp_path, kind, callbacks, max_epochs=2, val_check_interval=1)
+        weights.append(task.net.weight.item())
+    assert weights[0] == weights[1] != 1.0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fast_dev_run(tmp_path, kind):
+    fit(tmp_path, kind, [KINDS[kind][0]()], fast_dev_run=True)
+    assert pngs(tmp_path) == [f"{kind}-epoch000.png"]
+
+
+def test_count_limits_the_images_over_batches(tmp_path):
+    heights = {}
+    for count in (1, 3, 99):
+        fit(tmp_path / str(count), "reconstruction", [ReconstructionPreview(count=count)])
+        heights[count] = Image.open(tmp_path / str(count) / "previews/reconstruction-epoch000.png").width
+    cell = 64 + 2
+    assert heights[3] - heights[1] == 2 * cell
+    assert heights[99] - heights[1] == 5 * cell  # there are six
+
+
+def test_bad_settings_are_named():
+    with pytest.raises(ValueError, match="DetectionPreview: count and every_n_epochs must be at least 1, got 0 and 1"):
+        DetectionPreview(count=0)
+
+
+def test_what_wandb_gets(tmp_path, monkeypatch):
+    sent = {}
+    monkeypatch.setattr(tracking, "log_boxes", lambda trainer, key, *rest: sent.update({key: rest}))
+    monkeypatch.setattr(tracking, "log_masks", lambda trainer, key, *rest: sent.update({key: rest}))
+    monkeypatch.setattr(tracking, "log_images", lambda trainer, key, *rest: sent.update({key: rest}))
+    fit(tmp_path, "detection", [DetectionPreview(count=3, score_threshold=0.4)])
+    fit(tmp_path, "segmentation", [SegmentationPreview(count=3)])
+    fit(tmp_path, "traversal", [LatentTraversal()])
+    pictures, found, targets, label_map, threshold = sent["previews/detection"]
+    assert [target["image_id"] for target in targets] == ["img0", "img1", "img2"]
+    assert (len(pictures), len(found), label_map, threshold) == (3, 3, BOX_LABELS, 0.4)
+    assert pictures[0].shape == (16, 16, 3)
+    pictures, preds, masks, ids, _ = sent["previews/segmentation"]
+    assert ids == ["img0", "img1", "img2"]
+    assert torch.equal(preds[0], torch.ones(16, 16, dtype=torch.int64))
+    assert masks[2][0, 0] == 255
+    assert len(sent["previews/traversal"][0]) == 1
+
+
+def test_traversal_rows_are_ordered_by_kl_over_all_images(tmp_path, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(
+        "lightning_cv.callbacks.previews.traversal_grid",
+        lambda images, labels, values, heading: (
+            seen.update(images=images, labels=labels, values=values, heading=heading) or np.zeros((4, 4, 3), np.uint8)
+        ),
+    )
+    fit(tmp_path, "traversal", [LatentTraversal(steps=5, limit=2.0)])
+    assert seen["labels"] == ["z1  KL 2.50", "z0  KL 0.00"]  # images 0 to 5 have their number as KL of the second
+    assert seen["values"] == [-2.0, -1.0, 0.0, 1.0, 2.0]
+    assert seen["heading"] == "image img0"
+    assert seen["images"].shape == (2, 5, 1, 16, 16)
+    fit(tmp_path, "traversal", [LatentTraversal(steps=3, tail=0.025, latents=1)])
+    assert seen["values"] == pytest.approx([-1.96, 0.0, 1.96], abs=1e-3)
+    assert seen["labels"] == ["z1  KL 2.50"]
