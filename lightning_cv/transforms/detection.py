@@ -38,7 +38,7 @@ class DetectionEval(DetectionTransform):
 class FlipOnly(DetectionTransform):
     """Mirrored left to right every second time, colour gains of 1 ± `jitter` a channel; no change of size.
 
-    For scenes that are all of one size and drawn anew with every seed. Cheap: about 0.2 ms at 128 x 128.
+    For pictures that are all of one size, such as drawn scenes. Cheap: about 0.2 ms at 128 x 128.
     """
 
     def __init__(self, jitter: float = 0.0) -> None:
