@@ -1,4 +1,4 @@
-"""Learning-rate schedules as functions of progress: nothing to save, nothing to restore, right after an extension too."""
+"""Learning-rate schedules as functions of progress: nothing to save, nothing to restore, right after an extension."""
 
 import math
 from dataclasses import dataclass

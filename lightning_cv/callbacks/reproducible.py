@@ -20,7 +20,7 @@ class CounterRandomness(Callback):
         self.seed = seed
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse to go on from a checkpoint with a loader that was built before the checkpoint's progress was known."""
+        """Refuse to go on with a loader that was built before the checkpoint's progress was known."""
         seen = trainer.fit_loop.epoch_loop.batch_progress.total.ready
         start = getattr(getattr(trainer.train_dataloader, "sampler", None), "start", seen)
         if start != seen:

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import yaml
 from jsonargparse import Namespace, set_parsing_settings
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from lightning_cv import tracking
 from lightning_cv.callbacks.reproducible import CounterRandomness
@@ -153,7 +153,7 @@ class ExperimentCLI(LightningCLI):
                 callback.init_args.dirpath = str(self.run_dir / run_folder.CHECKPOINTS)
 
     def _run_folder(self, throw_away: bool) -> Path:
-        if rank_zero_only.rank != 0 and run_folder.SHARED_RUN in os.environ:
+        if not _first_process() and run_folder.SHARED_RUN in os.environ:
             return Path(os.environ[run_folder.SHARED_RUN])
         if self.asked_run_dir is not None:
             folder = self.asked_run_dir
@@ -238,7 +238,7 @@ def launch(
 
 
 def _run(cli: ExperimentCLI, ckpt: Path | None) -> Launched:
-    trainer, first, begun = cli.trainer, rank_zero_only.rank == 0, time.perf_counter()
+    trainer, first, begun = cli.trainer, _first_process(), time.perf_counter()
     try:
         with run_folder.RunLock(cli.run_dir) if first else nullcontext():
             if first:
@@ -289,7 +289,7 @@ def _tell_loggers(trainer: Trainer, settings: Settings) -> None:
 
 def _report(verb: str, argv: list[str]) -> int:
     launched = launch(verb, argv)
-    if rank_zero_only.rank == 0 and launched.run_dir.is_relative_to(tempfile.gettempdir()) is False:
+    if _first_process() and not launched.run_dir.is_relative_to(tempfile.gettempdir()):
         print(f"run folder: {launched.run_dir}")
         if verb == "fit" and (best := launched.run_dir / run_folder.CHECKPOINTS / "best.ckpt").exists():
             print(f"next: lightning-cv test --ckpt {best}")
@@ -360,6 +360,11 @@ def _evaluation_folder(run: Path, verb: str) -> Path:
             number += 1
         except OSError as error:
             raise UserError(f"cannot make {folder}: {error.strerror}") from error
+
+
+def _first_process() -> bool:
+    """Whether this process is the one that writes, as the launcher's environment says before there is a trainer."""
+    return int(getattr(rank_zero_only, "rank", 0)) == 0
 
 
 def _listed(block: Any) -> list[Namespace]:  # Any: what a trainer argument may be: None, a flag, one entry, a list

@@ -139,7 +139,7 @@ def _write_palette_png(mask: Picture, place: Path) -> None:
 def _in_file_pixels(
     found: Detections, prepared: Sequence[int], original: Sequence[int], min_score: float
 ) -> Detections:
-    """Detections of at least a score, boxes stretched from the prepared (3, H, W) to the file's own (H, W, 3) pixels."""
+    """Detections of at least a score, boxes stretched from `prepared` (3, H, W) to `original` (H, W, 3) pixels."""
     keep = found["scores"] >= min_score
     scale = torch.tensor([original[1] / prepared[2], original[0] / prepared[1]] * 2)
     boxes = found["boxes"][keep].cpu() * scale

@@ -1,5 +1,6 @@
-"""Autoencoding with a prior: VAE and beta-VAE. All figures are nats an image: sums over pixels and latents, mean over images.
+"""Autoencoding with a prior: VAE and beta-VAE.
 
+All figures are nats an image: sums over pixels and latents, mean over images.
 Letters: N images; L latent size; C, H, W channels, height and width of an image.
 """
 
