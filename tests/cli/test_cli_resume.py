@@ -35,7 +35,10 @@ DETECTOR = {
 VAE = {
     "class_path": "lightning_cv.tasks.VAEModule",
     "init_args": {
-        "net": {"class_path": "lightning_cv.models.ConvVAE", "init_args": {"image_size": 8, "latent_size": 3, "width": 4}},
+        "net": {
+            "class_path": "lightning_cv.models.ConvVAE",
+            "init_args": {"image_size": 8, "latent_size": 3, "width": 4},
+        },
         "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.001}},
     },
 }

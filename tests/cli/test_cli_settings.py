@@ -4,7 +4,10 @@ from lightning_cv.cli.settings import differences, flatten
 
 SETTINGS = {
     "seed_everything": 1,
-    "model": {"class_path": "p.VAEModule", "init_args": {"beta": 4.0, "net": {"class_path": "p.Net", "init_args": {"width": 6}}}},
+    "model": {
+        "class_path": "p.VAEModule",
+        "init_args": {"beta": 4.0, "net": {"class_path": "p.Net", "init_args": {"width": 6}}},
+    },
     "trainer": {"callbacks": [{"class_path": "p.A", "init_args": {"n": 1}}, {"class_path": "p.A"}], "devices": [0, 1]},
 }
 

@@ -59,7 +59,10 @@ def run(rank, port, shares, queue):
 @pytest.mark.slow
 def test_two_uneven_processes_agree_with_one():
     shares = [((0, 1, 2, 3, 4), (5, 6)), ((), (0, 1, 2, 3, 4, 5, 6))]
-    context = mp.get_context("spawn")
+    context = mp.get_context("forkserver")  # imports torch once for both
+    context.set_forkserver_preload(
+        ["lightning_cv.cli.fit", "lightning_cv.metrics.detection", "lightning_cv.metrics.segmentation"]
+    )
     queue = context.Queue()
     port = 20000 + os.getpid() % 20000
     processes = [context.Process(target=run, args=(rank, port, shares, queue)) for rank in range(2)]

@@ -74,7 +74,7 @@ def test_text_is_escaped_and_figures_are_rounded():
 
 def test_files_keep_their_kind_and_others_are_refused(tmp_path):
     (tmp_path / "curve.svg").write_text("<svg/>")
-    page, checker = checked(Report("r", sections=[Section("s", figures=[Figure("f", tmp_path / "curve.svg")])]))
+    _, checker = checked(Report("r", sections=[Section("s", figures=[Figure("f", tmp_path / "curve.svg")])]))
     assert checker.addresses == ["data:image/svg+xml;base64," + base64.b64encode(b"<svg/>").decode()]
     with pytest.raises(ValueError, match=r"curve\.pdf: a report holds png"):
         render(Report("r", sections=[Section("s", figures=[Figure("f", tmp_path / "curve.pdf")])]))

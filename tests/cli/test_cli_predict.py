@@ -1,0 +1,157 @@
+"""Prediction on the images people have: any size, any mode, some broken."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lightning_cv.cli import main
+from lightning_cv.cli.fit import launch
+from lightning_cv.cli.predict import load_model, read_picture
+
+SCENES = ["--data.train=8", "--data.val=2", "--data.test=2", "--data.size=64", "--data.batch_size=4"]
+SHORT = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One checkpoint a task, barely trained."""
+    root = tmp_path_factory.mktemp("runs")
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LIGHTNING_CV_DATA", str(root / "data"))
+        for name, options in (
+            ("detection/ssd_drawn", SCENES),
+            ("segmentation/fcn_drawn", SCENES),
+            ("vae/beta_vae_digits", ["--trainer.limit_train_batches=1"]),
+        ):
+            run = launch("fit", ["--config", name, "--runs", str(root), *SHORT, *options]).run_dir
+            found[name.split("/")[0]] = run / "checkpoints" / "last.ckpt"
+    return found
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Images as they come: sizes, modes, an EXIF rotation, a folder in the folder, and two files that are broken."""
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    noise = np.random.default_rng(0).integers(0, 256, (90, 130, 3), dtype=np.uint8)
+    picture = Image.fromarray(noise)
+    picture.save(folder / "rgb.jpg")
+    picture.convert("L").save(folder / "grey.png")
+    picture.convert("P").save(folder / "palette.png")
+    picture.convert("RGBA").save(folder / "alpha.png")
+    picture.convert("CMYK").save(folder / "cmyk.jpg")
+    Image.fromarray(noise[..., 0].astype(np.uint16) * 256).save(folder / "deep.png")
+    picture.resize((33, 7)).save(folder / "more" / "rgb.jpg")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    picture.save(folder / "turned.jpg", exif=exif)
+    (folder / "broken.jpg").write_bytes((folder / "rgb.jpg").read_bytes()[:300])
+    (folder / "text.png").write_text("no image")
+    (folder / "notes.txt").write_text("not looked at")
+    return folder
+
+
+GOOD = ["alpha", "cmyk", "deep", "grey", "more/rgb", "palette", "rgb", "turned"]
+
+
+@pytest.mark.parametrize("task", ["detection", "segmentation", "vae"])
+def test_every_readable_image_gets_a_picture_and_the_status_tells_of_the_others(
+    task: str, checkpoints: dict[str, Path], photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["predict", "--ckpt", str(checkpoints[task]), "--images", str(photos), "--out", str(out)]) == 1
+    errors = capsys.readouterr().err
+    assert "broken.jpg" in errors
+    assert "text.png" in errors
+    drawn = {str(p.relative_to(out).with_suffix("")) for p in out.rglob("*.png") if "masks" not in p.parts}
+    assert drawn == set(GOOD)
+
+
+def test_boxes_come_in_coco_form_in_pixels_of_the_upright_file(
+    checkpoints: dict[str, Path], photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    main(["predict", "--ckpt", str(checkpoints["detection"]), "--images", str(photos), "--out", str(out), "--quiet"])
+    index = json.loads((out / "index.json").read_text())
+    sizes = {
+        image["id"]: read_picture(Path(image["file_name"])).shape
+        for image in index["images"]
+        if Path(image["file_name"]).name not in ("broken.jpg", "text.png")
+    }
+    rows = json.loads((out / "predictions.json").read_text())
+    assert rows, "an untrained net at score 0.01 finds something"
+    for row in rows:
+        x, y, width, height = row["bbox"]
+        rows_of_pixels, columns, _ = sizes[row["image_id"]]
+        assert x >= -0.01
+        assert y >= -0.01
+        assert x + width <= columns + 0.02
+        assert y + height <= rows_of_pixels + 0.02
+    assert {row["category_id"] for row in rows} <= {category["id"] for category in index["categories"]}
+
+
+def test_masks_have_the_size_of_their_image(checkpoints: dict[str, Path], photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    main(["predict", "--ckpt", str(checkpoints["segmentation"]), "--images", str(photos), "--out", str(out), "--quiet"])
+    for name, size in (("rgb", (130, 90)), ("turned", (90, 130)), ("more/rgb", (33, 7))):
+        with Image.open(out / "masks" / f"{name}.png") as mask:
+            assert mask.mode == "P"
+            assert mask.size == size
+
+
+def test_a_checkpoint_away_from_its_run_still_predicts_the_same(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    moved = tmp_path / "moved.ckpt"
+    moved.write_bytes(checkpoints["detection"].read_bytes())
+    first, second = load_model(checkpoints["detection"], "cpu"), load_model(moved, "cpu")
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        pair = [model.task.predict_step(image)[0]["scores"] for model in (first, second)]
+    assert torch.equal(*pair)
+    assert first.label_map == second.label_map
+
+
+def test_one_file_can_be_predicted_alone(checkpoints: dict[str, Path], photos: Path, tmp_path: Path) -> None:
+    arguments = ["predict", "--ckpt", str(checkpoints["vae"]), "--images", str(photos / "grey.png"), "--out"]
+    assert main([*arguments, str(tmp_path / "one")]) == 0
+    assert (tmp_path / "one" / "grey.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("images", "out", "message"),
+    [("gone", "out", "no file or folder"), ("empty", "out", "no images in"), ("photos", "photos", "would overwrite")],
+)
+def test_what_cannot_be_done_is_refused_before_anything_is_written(
+    images: str,
+    out: str,
+    message: str,
+    checkpoints: dict[str, Path],
+    photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "empty").mkdir()
+    before = sorted(photos.rglob("*"))
+    arguments = ["--images", str(tmp_path / images), "--out", str(tmp_path / out)]
+    assert main(["predict", "--ckpt", str(checkpoints["vae"]), *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert sorted(photos.rglob("*")) == before
+
+
+def test_transparency_is_white_and_sixteen_bits_are_scaled(tmp_path: Path) -> None:
+    Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert (read_picture(tmp_path / "clear.png") == 255).all()
+    Image.fromarray(np.full((4, 4), 32768, dtype=np.uint16)).save(tmp_path / "deep.png")
+    assert np.abs(read_picture(tmp_path / "deep.png").astype(int) - 127).max() <= 1
+
+
+def test_a_checkpoint_that_is_not_ours_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
+    arguments = ["--images", str(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
+    assert main(["predict", "--ckpt", str(tmp_path / "foreign.ckpt"), *arguments]) == 2
+    assert "was not written by a run of lightning-cv" in capsys.readouterr().err

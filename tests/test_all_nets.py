@@ -1,0 +1,118 @@
+"""What holds for every net: it is exported, has an experiment, fulfils its Protocol, and trains all its parameters."""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from jsonargparse import ArgumentParser
+from torch import Tensor, nn
+
+from lightning_cv import models
+from lightning_cv.cli.experiments import experiment_files, experiment_name, read_yaml, shipped_experiments, with_bases
+from lightning_cv.contracts import Autoencoder, Backbone, Detector, SegmentationNet
+from lightning_cv.ops.latents import kl_to_standard_normal
+
+EXPERIMENTS = experiment_files(shipped_experiments())
+EXPORTED = {
+    name: value for name, value in vars(models).items() if inspect.isclass(value) and issubclass(value, nn.Module)
+}
+
+
+def net_block(path: Path) -> dict[str, Any]:
+    blocks: dict[str, Any] = {}
+    for file in with_bases(path):
+        blocks |= read_yaml(file).get("model", {}).get("init_args", {})
+    block = blocks["net"]
+    assert isinstance(block, dict)
+    return block
+
+
+def build(block: dict[str, Any]) -> nn.Module:
+    """The net of an experiment, without pretrained weights."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(nn.Module, "net")
+    net = parser.instantiate(parser.parse_string(yaml.safe_dump({"net": without_weights(block)}))).net
+    assert isinstance(net, nn.Module)
+    return net
+
+
+def without_weights(block: Any) -> Any:
+    if isinstance(block, dict):
+        return {key: None if key == "weights" else without_weights(value) for key, value in block.items()}
+    return block
+
+
+def loss_of(net: nn.Module) -> Tensor:
+    torch.manual_seed(0)
+    if isinstance(net, Autoencoder):
+        shape = net.image_shape  # type: ignore[attr-defined]  # (C, H, W), which every autoencoder of ours states
+        posterior = net.encode(torch.rand(2, *shape))
+        assert posterior.log_var is not None
+        logits = net.decode(posterior.mean + posterior.log_var.exp())
+        assert logits.shape == (2, *shape)
+        return logits.square().mean() + kl_to_standard_normal(posterior.mean, posterior.log_var).mean()
+    images = torch.rand(2, 3, 128, 160)
+    if isinstance(net, Detector):
+        targets = [
+            {
+                "image_id": str(index),
+                "boxes": torch.tensor([[8.0, 8.0, 60.0, 70.0], [70.0, 40.0, 150.0, 120.0]]),
+                "labels": torch.tensor([1, net.num_classes]),
+                "difficult": torch.zeros(2, dtype=torch.bool),
+                "original_size": (128, 160),
+            }
+            for index in range(2)
+        ]
+        losses = net.losses(images, targets)  # type: ignore[arg-type]  # a literal of the TypedDict
+        assert all(value.ndim == 0 for value in losses.values())
+        return torch.stack(list(losses.values())).sum()
+    assert isinstance(net, SegmentationNet)
+    logits = net(images)
+    assert logits.shape == (2, net.num_classes, 128, 160)
+    return logits.square().mean() + logits.mean()
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=experiment_name)
+def test_every_parameter_of_an_experiments_net_gets_a_finite_gradient(path: Path) -> None:
+    net = build(net_block(path))
+    loss = loss_of(net)
+    assert torch.isfinite(loss)
+    loss.backward()
+    missing = [
+        n for n, p in net.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.isfinite().all())
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", sorted(EXPORTED))
+def test_every_exported_module_is_part_of_an_experiment_or_has_a_protocol(name: str) -> None:
+    """A net nobody can start from a YAML is not finished; backbones and necks are parts of nets."""
+    used = {name for path in EXPERIMENTS for name in class_names(net_block(path))}
+    part = hasattr(EXPORTED[name], "forward") and issubclass(EXPORTED[name], nn.Module) and is_part(name)
+    assert name in used or part
+
+
+def is_part(name: str) -> bool:
+    return EXPORTED[name].__module__.startswith("lightning_cv.models.backbones")
+
+
+def class_names(block: Any) -> list[str]:
+    if not isinstance(block, dict):
+        return []
+    own = [block["class_path"].rpartition(".")[2]] if "class_path" in block else []
+    return own + [name for value in block.values() for name in class_names(value)]
+
+
+@pytest.mark.parametrize("name", sorted(name for name in EXPORTED if name.endswith("Backbone")))
+def test_a_backbone_states_its_channels_and_strides(name: str) -> None:
+    arguments = {"name": "resnet18"} if "name" in inspect.signature(EXPORTED[name]).parameters else {}
+    backbone = EXPORTED[name](**arguments).eval()
+    assert isinstance(backbone, Backbone)
+    with torch.no_grad():
+        maps = backbone(torch.rand(1, 3, 96, 128))
+    shapes = [(m.shape[1], -(-96 // s), -(-128 // s)) for m, s in zip(maps, backbone.strides, strict=True)]
+    assert [tuple(m.shape[1:]) for m in maps] == shapes
+    assert [m.shape[1] for m in maps] == list(backbone.out_channels)
