@@ -36,18 +36,21 @@ figure.wide { grid-column: 1 / -1; }
 figure b { display: block; margin-bottom: 4px; }
 .frame { background: #fff; border: 1px solid var(--line); border-radius: 6px; overflow-x: auto; }
 .frame img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; margin-top: 18px; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; margin: 8px 0; }
 th, td { padding: 5px 14px 5px 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
 th { color: var(--soft); font-weight: 600; white-space: nowrap; }
 td.number, th.number { text-align: right; white-space: nowrap; }
-td.text { min-width: 9ch; overflow-wrap: anywhere; }
+td.text { min-width: 10ch; overflow-wrap: break-word; }
+td:has(code) { min-width: 34ch; }
 code { font: .88em/1.45 ui-monospace, Menlo, Consolas, monospace; }
 @media (max-width: 560px) {
   main { padding: 16px 12px 48px; }
   .tiles { grid-template-columns: 1fr 1fr; gap: 8px; }
   .tile b { font-size: 1.2rem; }
-  .wide .frame img { max-width: none; width: 760px; }
+  .frame img { max-width: none; width: 520px; }
+  .wide .frame img { width: 760px; }
+  .fit .frame img { width: 100%; }
   th, td { padding-right: 10px; }
 }
 """
@@ -63,12 +66,16 @@ class Headline:
 
 @dataclass
 class Figure:
-    """A picture, as an array (H, W, 3) or the path of a PNG or SVG file, with a title and what to see in it."""
+    """A picture, as an array (H, W, 3) or the path of a PNG or SVG file, with a title and what to see in it.
+
+    `wide` takes the page's whole width. On a phone pictures scroll sideways, unless `fit` shrinks them.
+    """
 
     title: str
     image: NDArray[np.uint8] | Path
     caption: str = ""
     wide: bool = False
+    fit: bool = False
 
 
 @dataclass
@@ -138,7 +145,7 @@ def _section(section: Section) -> str:
 
 
 def _figure(figure: Figure) -> str:
-    kind = " class=wide" if figure.wide else ""
+    kind = f' class="{"wide " * figure.wide}{"fit" * figure.fit}"'
     caption = f"<figcaption>{_text(figure.caption)}</figcaption>" if figure.caption else ""
     return (
         f'<figure{kind}><b>{_text(figure.title)}</b><div class=frame><img alt="{_text(figure.title)}" '

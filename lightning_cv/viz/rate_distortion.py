@@ -22,11 +22,11 @@ class RatePoint(NamedTuple):
     reconstruction: float
 
 
-def rate_distortion(points: Sequence[RatePoint], title: str = "Rate and distortion") -> Picture:
+def rate_distortion(points: Sequence[RatePoint], title: str = "") -> Picture:
     """KL (rate) against reconstruction (distortion): a colour a beta, a marker a seed, a line through the means."""
     if not points:
         raise ValueError("rate_distortion: there are no points to draw")
-    figure = Figure(figsize=(6.4, 4.2), dpi=120, layout="constrained")
+    figure = Figure(figsize=(5.0, 3.8), dpi=120, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     betas = sorted({point.beta for point in points})
