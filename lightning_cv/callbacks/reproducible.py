@@ -25,8 +25,8 @@ class CounterRandomness(Callback):
         start = getattr(getattr(trainer.train_dataloader, "sampler", None), "start", seen)
         if start != seen:
             raise RuntimeError(
-                f"the training loader starts after {start} batches, but the checkpoint has seen {seen}: something asked "
-                "for the loader too early (trainer.estimated_stepping_batches does; use datamodule.batches_per_epoch())"
+                f"the training loader starts after {start} batches, but the checkpoint has seen {seen}: something "
+                "asked for it too early (trainer.estimated_stepping_batches does; use datamodule.batches_per_epoch())"
             )
 
     def on_train_batch_start(

@@ -30,7 +30,8 @@ from lightning_cv.datamodules.base import DataModule
 from lightning_cv.errors import UserError
 from lightning_cv.tasks.base import CHECKPOINT_KEY, Task
 
-logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)  # devices, tips, seeds
+for _chatty in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
+    logging.getLogger(_chatty).setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", r".*your dataloader is\s+not resumable")  # ours starts where the checkpoint ended
 warnings.filterwarnings("ignore", r".*exists and is not empty")  # a resumed run's checkpoint folder is not
 warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)")  # Lightning's use of torch
@@ -138,7 +139,7 @@ class ExperimentCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Find the run its folder and point everything that writes there."""
-        dumped = yaml.safe_load(self.parser.dump(self.config, skip_none=False, skip_validation=True))
+        dumped = yaml.safe_load(self.parser.dump(self.config, skip_unset=False, skip_validation=True))
         self.settings = {key: value for key, value in dumped.items() if key not in _OURS}
         trainer = self.config.trainer
         self.run_dir = self._run_folder(throw_away=bool(trainer.fast_dev_run))
@@ -233,7 +234,7 @@ def launch(
         folder = run_dir or (_evaluation_folder(owner, verb) if owner and _option(argv, "--run_dir") is None else None)
         cli = ExperimentCLI(verb, typed, arguments, name, folder, wandb_id=owner.name if owner else None)
     if content is not None:
-        _refuse_other_settings(cli.settings, content, ckpt or "", verb)
+        _refuse_other_checkpoint(cli, content, ckpt or "")
     return _run(cli, resume_from or (Path(ckpt) if ckpt else None))
 
 
@@ -327,6 +328,18 @@ def _with_settings_of_checkpoint(argv: list[str], content: dict[str, Any] | None
     config = scratch / "checkpoint.yaml"
     config.write_text(yaml.safe_dump(settings))
     return ["--config", str(config), *argv]
+
+
+def _refuse_other_checkpoint(cli: ExperimentCLI, content: dict[str, Any], ckpt: str) -> None:
+    """A checkpoint of another task, net or settings ends the command before anything is written."""
+    try:
+        cli.model.on_load_checkpoint(content)
+        _refuse_other_settings(cli.settings, content, ckpt, cli.verb)
+        if "pytorch-lightning_version" not in content:
+            raise UserError(f"{ckpt} was not written by Lightning")
+    except (UserError, ValueError) as error:
+        run_folder.discard_empty(cli.run_dir)
+        raise UserError(str(error)) from error
 
 
 def _refuse_other_settings(asked: Settings, content: dict[str, Any], ckpt: str, verb: str) -> None:

@@ -50,7 +50,7 @@ def describe(path: Path) -> Experiment:
     """What an experiment's file and its bases say of it."""
     merged: dict[str, Any] = {}
     for file in with_bases(path):
-        merged |= read_yaml(file)
+        _merge(merged, read_yaml(file))
     target = merged.get("target") or {}
     return Experiment(
         name=experiment_name(path),
@@ -59,6 +59,15 @@ def describe(path: Path) -> Experiment:
         target=f"{target['metric']} {target['value']:g} ({target['source']})" if target else "-",
         about=path.read_text().splitlines()[0].lstrip("# "),
     )
+
+
+def _merge(into: dict[str, Any], later: dict[str, Any]) -> None:
+    """What the settings' own parser does for mappings: later files win key by key."""
+    for key, value in later.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
 
 
 def _class(block: Any) -> str:  # Any: whatever the YAML says there

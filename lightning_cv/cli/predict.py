@@ -82,7 +82,7 @@ def load_model(ckpt: Path, device: str = "auto") -> Model:
     parser.add_subclass_arguments(Task, "model")
     parser.add_subclass_arguments(DataModule, "data")
     settings = {key: _untrained(record["settings"][key]) for key in ("model", "data")}
-    built = parser.instantiate_classes(parser.parse_string(yaml.safe_dump(settings)))
+    built = parser.instantiate(parser.parse_string(yaml.safe_dump(settings)))
     task: Task = built.model
     task.on_load_checkpoint(content)
     task.load_state_dict(content["state_dict"])
