@@ -49,18 +49,18 @@ def test_every_anchor_has_scores_and_deltas(backbone, height, width):
 
 
 def test_predictions_belong_to_their_anchors():
-    """A head that fires at one cell and shape only must move that anchor and no other."""
+    """A head that speaks up for one of the shapes must move the anchors of that shape and no others."""
     net = tiny(extra_levels=0).eval()
-    for head in net.box_heads:
-        torch.nn.init.zeros_(head.weight)
-    net.box_heads[0].bias.data[4 * 1 + 2] = 5.0  # second shape of the finest map: width grows by e
+    torch.nn.init.zeros_(net.box_head.weight)
+    net.box_head.bias.data[4 * 1 + 2] = 5.0  # second shape of every cell: its width grows by e
     _, deltas, anchors = net(torch.rand(1, 3, 64, 64))
     moved = deltas[0, :, 2] == 5
     sides = anchors[:, 2:] - anchors[:, :2]
-    assert moved.sum() == 64
-    torch.testing.assert_close(sides[moved], torch.tensor([[20.0, 20.0]]).expand(64, 2))
+    strides = torch.tensor([8.0] * 64 + [16.0] * 16 + [32.0] * 4)
+    torch.testing.assert_close(sides[moved], (2.5 * strides)[:, None].expand(-1, 2))
     grown = decode_deltas(deltas[0], anchors)[moved]
-    torch.testing.assert_close((grown[:, 2] - grown[:, 0]).mean(), torch.tensor(20.0).mul(torch.e))
+    torch.testing.assert_close(grown[:, 2] - grown[:, 0], 2.5 * torch.e * strides)
+    torch.testing.assert_close(grown[:, 3] - grown[:, 1], 2.5 * strides)
 
 
 def test_assignment_equals_the_loop():

@@ -23,15 +23,18 @@ class SSD(nn.Module):
     """A detector that scores and shifts a fixed set of anchors in one pass.
 
     Liu et al. 2016: bipartite matching then every overlap of 0.5, softmax over K + 1 with hard negative mining 3 to 1,
-    smooth L1 on deltas, one 3x3 convolution a map for each of the two. Differs from the paper: the maps come from any
-    backbone through a feature pyramid (Lin et al. 2017), and an anchor's size is a multiple of its map's stride.
+    smooth L1 on deltas, one 3x3 convolution for each of the two. Differs from the paper: the maps come from any
+    backbone through a feature pyramid (Lin et al. 2017), all maps share the two convolutions (as in RetinaNet, Lin et
+    al. 2017b, so that a class is learned from objects of every size at once), and an anchor's size is a multiple of
+    its map's stride.
 
     Args:
         backbone: gives the maps; it normalises its input itself.
         num_classes: K, background not counted.
         channels: of every map of the pyramid.
         extra_levels: stride-2 maps after the backbone's coarsest.
-        scales: anchor sizes (square root of the area) in strides of the map.
+        scales: anchor sizes (square root of the area) in strides of the map. Around 3 or more, several cells' anchors
+            overlap an object by half, which speeds up learning.
         ratios: width by height of the anchors.
         delta_scale: see `encode_deltas`.
         match_threshold: overlap from which an anchor answers for an object that is not its bipartite match.
@@ -73,20 +76,15 @@ class SSD(nn.Module):
         self.score_threshold, self.nms_threshold = score_threshold, nms_threshold
         self.top_before, self.top_after = top_before, top_after
         per_cell = len(self.scales) * len(self.ratios)
-        levels = self.pyramid.out_channels
-        self.class_heads = nn.ModuleList(nn.Conv2d(width, per_cell * (num_classes + 1), 3, 1, 1) for width in levels)
-        self.box_heads = nn.ModuleList(nn.Conv2d(width, per_cell * 4, 3, 1, 1) for width in levels)
-        for head in [*self.class_heads, *self.box_heads]:
-            nn.init.normal_(head.weight, std=0.01)
-            nn.init.zeros_(head.bias)
+        self.class_head = _head(channels, per_cell * (num_classes + 1))
+        self.box_head = _head(channels, per_cell * 4)
 
     def forward(self, images: Tensor, /) -> tuple[Tensor, Tensor, Tensor]:
         """Logits (N, A, K + 1), background first, deltas (N, A, 4) and the anchors (A, 4) they belong to."""
         logits, deltas, anchors = [], [], []
-        heads = zip(self.pyramid(images), self.pyramid.strides, self.class_heads, self.box_heads, strict=True)
-        for x, stride, class_head, box_head in heads:
-            logits.append(_by_anchor(class_head(x), self.num_classes + 1))
-            deltas.append(_by_anchor(box_head(x), 4))
+        for x, stride in zip(self.pyramid(images), self.pyramid.strides, strict=True):
+            logits.append(_by_anchor(self.class_head(x), self.num_classes + 1))
+            deltas.append(_by_anchor(self.box_head(x), 4))
             shapes = anchor_shapes([scale * stride for scale in self.scales], self.ratios).to(x.device)
             anchors.append(grid_anchors(x.shape[-2], x.shape[-1], stride, shapes))
         return torch.cat(logits, dim=1), torch.cat(deltas, dim=1), torch.cat(anchors)
@@ -134,6 +132,13 @@ class SSD(nn.Module):
             )
             for image_boxes, image_scores in zip(boxes, scores, strict=True)
         ]
+
+
+def _head(channels: int, outputs: int) -> nn.Conv2d:
+    conv = nn.Conv2d(channels, outputs, 3, 1, 1)
+    nn.init.normal_(conv.weight, std=0.01)
+    nn.init.constant_(conv.bias, 0.0)  # type: ignore[arg-type]  # bias=True gives a tensor
+    return conv
 
 
 def _by_anchor(predictions: Tensor, values: int) -> Tensor:
