@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from lightning_cv.models.backbones.normalise import Normalise
 
 
-def _conv_norm(in_channels: int, out_channels: int, kernel: int, stride: int, scale: float = 1.0) -> nn.Sequential:
-    conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False)
+def _conv_norm(in_channels: int, out_channels: int, stride: int, scale: float = 1.0) -> nn.Sequential:
+    conv = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     norm = nn.BatchNorm2d(out_channels)
     nn.init.constant_(norm.weight, scale)
@@ -21,7 +21,7 @@ class _Residual(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.first, self.second = _conv_norm(channels, channels, 3, 1), _conv_norm(channels, channels, 3, 1, scale=0.0)
+        self.first, self.second = _conv_norm(channels, channels, 1), _conv_norm(channels, channels, 1, scale=0.0)
 
     def forward(self, x: Tensor) -> Tensor:
         residual: Tensor = self.second(F.relu(self.first(x), inplace=True))
@@ -61,10 +61,12 @@ class SmallBackbone(nn.Module):
         self.strides = list(strides)
         self.out_channels = [channels[all_strides.index(stride)] for stride in strides]
         self.normalise = Normalise(mean, std)
-        self.stem = nn.Sequential(_conv_norm(3, width, 7, 4), nn.ReLU(inplace=True))
+        self.stem = nn.Sequential(
+            _conv_norm(3, width // 2, 2), nn.ReLU(inplace=True), _conv_norm(width // 2, width, 2), nn.ReLU(inplace=True)
+        )
         stages = []
         for i in range(all_strides.index(strides[-1]) + 1):
-            down = [] if i == 0 else [_conv_norm(channels[i - 1], channels[i], 3, 2), nn.ReLU(inplace=True)]
+            down = [] if i == 0 else [_conv_norm(channels[i - 1], channels[i], 2), nn.ReLU(inplace=True)]
             stages.append(nn.Sequential(*down, *(_Residual(channels[i]) for _ in range(blocks[i]))))
         self.stages = nn.ModuleList(stages)
 
