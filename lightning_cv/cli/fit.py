@@ -25,6 +25,7 @@ from lightning_cv.checkpoints import AtomicCheckpointIO, load_checkpoint
 from lightning_cv.cli import run_folder
 from lightning_cv.cli.diagnose import constructor_words, explain
 from lightning_cv.cli.experiments import expand_configs
+from lightning_cv.cli.memory import keep_freed_memory
 from lightning_cv.cli.settings import Settings, differences, flatten
 from lightning_cv.datamodules.base import DataModule
 from lightning_cv.errors import UserError
@@ -35,6 +36,7 @@ for _chatty in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utili
 warnings.filterwarnings("ignore", r".*your dataloader is\s+not resumable")  # ours starts where the checkpoint ended
 warnings.filterwarnings("ignore", r".*exists and is not empty")  # a resumed run's checkpoint folder is not
 warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)")  # Lightning's use of torch
+warnings.filterwarnings("ignore", r".*module\(s\) in eval mode at the start")  # frozen layers are meant to be
 warnings.filterwarnings("ignore", r".*does not have many workers")  # in-memory batches need none
 set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
 
@@ -222,6 +224,7 @@ def launch(
         resume_from: the checkpoint to go on from, already checked against the run's settings.
         experiment: name of the run's parent folder; by default that of the last --config.
     """
+    keep_freed_memory()
     typed, argv = argv, _with_ckpt_spelled(argv)
     ckpt = _option(argv, "--ckpt")
     content = load_checkpoint(ckpt) if ckpt else None
