@@ -12,7 +12,8 @@ class FPN(nn.Module):
     """A backbone's maps merged top-down, each of `channels` channels, then coarser ones; itself a backbone.
 
     Lin et al. 2017, section 3 (torchvision's layers). The extra levels are stride-2 3x3 convolutions on the coarsest
-    map, each after a ReLU, as in Lin et al. 2017b (RetinaNet), section 4.
+    map, as in Lin et al. 2017b (RetinaNet), section 4. Differs from the paper: every map ends in a ReLU, without which
+    a head of one convolution and the pyramid's own would be a single linear layer.
     """
 
     def __init__(self, backbone: Backbone, channels: int = 128, extra_levels: int = 0) -> None:
@@ -27,7 +28,7 @@ class FPN(nn.Module):
     def forward(self, images: Tensor, /) -> list[Tensor]:
         """Maps (N, channels, ceil(H / strides[i]), ceil(W / strides[i])) of images (N, 3, H, W)."""
         named = {str(i): x for i, x in enumerate(self.backbone(images))}
-        maps = list(self.merge(named).values())
+        maps = [x.relu() for x in self.merge(named).values()]
         for conv in self.extra:
-            maps.append(conv(maps[-1].relu()))
+            maps.append(conv(maps[-1]).relu())
         return maps

@@ -82,8 +82,7 @@ class SSD(nn.Module):
     def forward(self, images: Tensor, /) -> tuple[Tensor, Tensor, Tensor]:
         """Logits (N, A, K + 1), background first, deltas (N, A, 4) and the anchors (A, 4) they belong to."""
         logits, deltas, anchors = [], [], []
-        maps = [x.relu() for x in self.pyramid(images)]  # without it the pyramid's last layer and the heads were one
-        for x, stride in zip(maps, self.pyramid.strides, strict=True):
+        for x, stride in zip(self.pyramid(images), self.pyramid.strides, strict=True):
             logits.append(_by_anchor(self.class_head(x), self.num_classes + 1))
             deltas.append(_by_anchor(self.box_head(x), 4))
             shapes = anchor_shapes([scale * stride for scale in self.scales], self.ratios).to(x.device)
