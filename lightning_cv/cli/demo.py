@@ -16,6 +16,7 @@ from lightning_cv.cli.run_folder import CHECKPOINTS, CONFIG, write_json
 
 BETAS = (1.0, 4.0, 16.0)
 SEEDS = (0, 1)
+_QUIET = ("--trainer.enable_model_summary=false",)
 
 
 class Job(NamedTuple):
@@ -86,7 +87,7 @@ def _outcome(job: Job, root: Path, extra: tuple[str, ...]) -> Outcome:
             resume(folder)
         else:
             _set_aside(folder)
-            launch("fit", ["--config", job.experiment, "--run_dir", str(folder), *job.options, *extra])
+            launch("fit", ["--config", job.experiment, "--run_dir", str(folder), *_QUIET, *job.options, *extra])
     tests = sorted(folder.glob("test-*/results.json"))
     if not tests:
         launch("test", ["--ckpt", str(folder / CHECKPOINTS / f"{job.tested}.ckpt")])
@@ -109,7 +110,7 @@ def _set_aside(folder: Path) -> None:
 
 def _short() -> tuple[str, ...]:
     limits = [f"--trainer.limit_{part}_batches=2" for part in ("train", "val", "test")]
-    return ("--trainer.max_epochs=1", *limits, "--trainer.log_every_n_steps=1")
+    return ("--trainer.max_epochs=1", "--trainer.check_val_every_n_epoch=1", *limits, "--trainer.log_every_n_steps=1")
 
 
 def _read(path: Path) -> dict[str, Any]:  # Any: JSON

@@ -35,6 +35,7 @@ for _chatty in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utili
     logging.getLogger(_chatty).setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", r".*your dataloader is\s+not resumable")  # ours starts where the checkpoint ended
 warnings.filterwarnings("ignore", r".*exists and is not empty")  # a resumed run's checkpoint folder is not
+warnings.filterwarnings("ignore", r"The dirpath has changed")  # an evaluation writes to a folder of its own
 warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)")  # Lightning's use of torch
 warnings.filterwarnings("ignore", r".*module\(s\) in eval mode at the start")  # frozen layers are meant to be
 warnings.filterwarnings("ignore", r".*does not have many workers")  # in-memory batches need none
