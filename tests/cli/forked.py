@@ -40,6 +40,8 @@ def _main(arguments: list[str], folder: str, environment: dict[str, str]) -> Non
 
     os.chdir(folder)
     os.environ.update(environment)
+    for name in [name for name in os.environ if name.startswith("WANDB") and "SERVICE" in name]:
+        del os.environ[name]  # each command has a W&B service of its own, as it would from a shell
     torch.set_num_threads(1)
     with open("output.txt", "a") as output:
         os.dup2(output.fileno(), 1)

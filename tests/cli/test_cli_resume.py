@@ -230,4 +230,4 @@ def killed_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def killed(killed_once: Path, tmp_path: Path) -> Path:
     """A copy of that folder, to go on from."""
-    return Path(shutil.copytree(killed_once, tmp_path / "killed"))
+    return Path(shutil.copytree(killed_once, tmp_path / "killed", symlinks=True))
