@@ -59,7 +59,7 @@ def test_scores_are_fused_from_coarse_to_fine():
 def test_a_coarser_stride_leaves_finer_maps_out():
     net = FCN(VGG16Backbone(pools=(3, 4, 5), width=4), num_classes=2, stride=16)
     assert len(net.scores) == 2
-    assert [layer.factor for layer in net.upsamplings] == [16, 2]
+    assert [layer.factor for layer in net.upsamplings] == [2]
 
 
 def test_two_images_are_learned_by_heart():

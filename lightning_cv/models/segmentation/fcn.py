@@ -1,12 +1,13 @@
 """Fully convolutional segmentation. Letters: N images, K classes with background, f the factor of an upsampling."""
 
+import itertools
 from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_cv.contracts import Backbone
-from lightning_cv.ops.upsample import bilinear_kernel
+from lightning_cv.ops.upsample import bilinear_kernel, resize_bilinear
 
 
 class BilinearUpsample(nn.Module):
@@ -36,7 +37,8 @@ class FCN(nn.Module):
     Long, Shelhamer and Darrell 2015, section 4.2 (FCN-32s, -16s, -8s are `stride` 32, 16, 8 on VGG-16); with a
     backbone that goes on to finer maps, stride 4 or 2 work likewise. Differs from the paper: "same" padding throughout
     instead of 100 pixels around the image and crops by fixed offsets; the fully connected layers are the backbone's
-    business; the upsampling filters train; all skips are learned at once.
+    business; all skips are learned at once. As in the paper the upsampling to the image is fixed, those between maps
+    start bilinear and train.
 
     Args:
         backbone: gives the maps; it normalises its input itself.
@@ -57,10 +59,10 @@ class FCN(nn.Module):
         strides = list(backbone.strides)[self.first :]
         self.dropout = nn.Dropout2d(dropout)
         self.scores = nn.ModuleList(_score(width, num_classes) for width in backbone.out_channels[self.first :])
-        # upsampling i brings the sum at the i-th map to the next finer one, upsampling 0 to the image
-        finer = [1, *strides[:-1]]
+        self.stride = stride
+        # upsampling i brings the sum at map i + 1 to map i
         self.upsamplings = nn.ModuleList(
-            BilinearUpsample(num_classes, here // there) for here, there in zip(strides, finer, strict=True)
+            BilinearUpsample(num_classes, coarse // fine) for fine, coarse in itertools.pairwise(strides)
         )
 
     def forward(self, images: Tensor, /) -> Tensor:
@@ -69,9 +71,11 @@ class FCN(nn.Module):
         maps[-1] = self.dropout(maps[-1])
         scores = [score(x) for score, x in zip(self.scores, maps, strict=True)]
         total = scores[-1]
-        for finer, upsample in zip(scores[-2::-1], list(self.upsamplings)[:0:-1], strict=True):
+        for finer, upsample in zip(scores[-2::-1], reversed(self.upsamplings), strict=True):
             total = finer + upsample(total)[..., : finer.shape[-2], : finer.shape[-1]]
-        return cast(Tensor, self.upsamplings[0](total)[..., : images.shape[-2], : images.shape[-1]])
+        total = total.contiguous()  # a class at a time from here on: softmax is quicker so
+        height, width = (side * self.stride for side in total.shape[-2:])
+        return resize_bilinear(total, (height, width))[..., : images.shape[-2], : images.shape[-1]]
 
 
 def _score(channels: int, num_classes: int) -> nn.Conv2d:
