@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
     """Train what is not trained yet, test it, write results.json and report.html."""
     parser = argparse.ArgumentParser(
         prog="lightning-cv demo",
-        description="Train the small systems on built-in data (about 10 minutes on 2 cores) and write a report. "
+        description="Train the small systems on built-in data (about 12 minutes on 2 cores) and write a report. "
         "Stopped, it goes on where it was; finished, it writes the report again. Delete the folder to start over.",
     )
     parser.add_argument("--runs", type=Path, default=Path("runs/demo"), help="folder of the demo (runs/demo)")
