@@ -27,6 +27,8 @@ class DetectionSample(TypedDict):
     boxes: NDArray[np.float32]  # (N, 4)
     labels: NDArray[np.int64]  # (N,), 1 to K
     difficult: NDArray[np.bool_]  # (N,)
+    crowd: NotRequired[NDArray[np.bool_]]  # (N,): COCO's "iscrowd", a region of many objects
+    masks: NotRequired[NDArray[np.bool_]]  # (N, H, W)
 
 
 class SegmentationSample(TypedDict):
@@ -37,6 +39,26 @@ class SegmentationSample(TypedDict):
     mask: NDArray[np.uint8]  # (H, W), 0 to K - 1 and VOID
 
 
+class PanopticSample(TypedDict):
+    """One image file and the segments that divide it, before any transform."""
+
+    image_id: str
+    image: NDArray[np.uint8]  # (H, W, 3) RGB
+    segments: NDArray[np.int32]  # (H, W): 0 is void, otherwise 1 to N, the position in `labels` plus 1
+    labels: NDArray[np.int64]  # (N,), 0 to K - 1
+    is_thing: NDArray[np.bool_]  # (N,)
+    crowd: NDArray[np.bool_]  # (N,)
+
+
+class Placement(NamedTuple):
+    """Where a prepared image shows its file: a file's point x, y lies at `x_scale * x + left`, `y_scale * y + top`."""
+
+    x_scale: float
+    y_scale: float
+    left: float = 0.0
+    top: float = 0.0
+
+
 class DetectionTarget(TypedDict):
     """The objects of one image. `original_size` (H, W) is that of the file, in which metrics and results are given."""
 
@@ -45,7 +67,21 @@ class DetectionTarget(TypedDict):
     labels: Tensor  # int64 (N,), 1 to K
     difficult: Tensor  # bool (N,): VOC's "difficult"; False where the data set has no such mark
     original_size: tuple[int, int]
+    placement: NotRequired[Placement]  # of evaluation images; absent where the file fills the whole image
+    crowd: NotRequired[Tensor]  # bool (N,): COCO's "iscrowd"; absent where the data set has no such mark
     masks: NotRequired[Tensor]  # bool (N, H, W)
+
+
+class PanopticTarget(TypedDict):
+    """The segments of one prepared image."""
+
+    image_id: str
+    segments: Tensor  # int64 (H, W): 0 is void, otherwise 1 to N
+    labels: Tensor  # int64 (N,), 0 to K - 1
+    is_thing: Tensor  # bool (N,)
+    crowd: Tensor  # bool (N,)
+    original_size: tuple[int, int]
+    placement: NotRequired[Placement]  # as in DetectionTarget
 
 
 class Detections(TypedDict):
@@ -62,6 +98,13 @@ class DetectionBatch(TypedDict):
 
     images: Tensor  # float32 (N, 3, H, W)
     targets: list[DetectionTarget]
+
+
+class PanopticBatch(TypedDict):
+    """A batch for panoptic segmentation; a padded border is void."""
+
+    images: Tensor  # float32 (N, 3, H, W)
+    targets: list[PanopticTarget]
 
 
 class SegmentationBatch(TypedDict):

@@ -8,6 +8,7 @@ from lightning_cv.callbacks.previews import (
     ReconstructionPreview,
     SegmentationPreview,
 )
+from lightning_cv.callbacks.progress import ProgressLines
 from lightning_cv.callbacks.timing import Throughput
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "LatentTraversal",
     "LikelihoodMetrics",
     "NanGuard",
+    "ProgressLines",
     "ReconstructionPreview",
     "SegmentationMetrics",
     "SegmentationPreview",
