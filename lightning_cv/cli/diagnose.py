@@ -41,6 +41,15 @@ def explain(argv: list[str], message: str) -> str:
     return _shortened(message, [setting for source in sources for setting in source])
 
 
+def unknown_section(argv: list[str]) -> str | None:
+    """What is wrong with the files' top level, or None: the parser passes over an unknown section that is empty."""
+    for file in _config_files(argv):
+        for setting in _of_file(Path(file)):
+            if "." not in setting.key and setting.key not in _TOP:
+                return f"{setting.where}: {_no_such(setting.key, '', _TOP)}"
+    return None
+
+
 def _classes(source: list[Setting]) -> dict[str, str]:
     """Class path of each key that one source names a class for."""
     named = {s.key.removesuffix(".class_path"): str(s.value) for s in source if s.key.endswith(".class_path")}

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import yaml
 from jsonargparse import Namespace, set_parsing_settings
-from lightning import Callback, LightningDataModule, LightningModule, Trainer
+from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
@@ -23,10 +23,10 @@ from lightning_cv import tracking
 from lightning_cv.callbacks.reproducible import CounterRandomness
 from lightning_cv.checkpoints import AtomicCheckpointIO, load_checkpoint
 from lightning_cv.cli import run_folder
-from lightning_cv.cli.diagnose import constructor_words, explain
+from lightning_cv.cli.diagnose import constructor_words, explain, unknown_section
 from lightning_cv.cli.experiments import expand_configs
 from lightning_cv.cli.memory import keep_freed_memory
-from lightning_cv.cli.settings import Settings, differences, flatten
+from lightning_cv.cli.settings import Settings, differences, flatten, untrained
 from lightning_cv.datamodules.base import DataModule
 from lightning_cv.errors import UserError
 from lightning_cv.tasks.base import CHECKPOINT_KEY, Task
@@ -135,6 +135,8 @@ class ExperimentCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # Any: Lightning's signature
         """Parse; a slip becomes a message that names file, key and the nearest valid key."""
+        if problem := unknown_section(self.argv):
+            raise UserError(problem)
         try:
             self.config = parser.parse_args(args)
         except ArgumentError as error:
@@ -330,7 +332,7 @@ def _with_settings_of_checkpoint(argv: list[str], content: dict[str, Any] | None
     if settings is None:
         raise UserError("the checkpoint holds no settings: name its experiment with --config")
     config = scratch / "checkpoint.yaml"
-    config.write_text(yaml.safe_dump(settings))
+    config.write_text(yaml.safe_dump(settings | {"model": untrained(settings["model"])}))
     return ["--config", str(config), *argv]
 
 
@@ -352,7 +354,8 @@ def _refuse_other_settings(asked: Settings, content: dict[str, Any], ckpt: str, 
     if saved is None:
         return
     parts = ("model", "seed_everything", "data") if verb == "fit" else ("model",)
-    changed = differences({part: saved.get(part) for part in parts}, {part: asked.get(part) for part in parts})
+    before, now = ({part: settings.get(part) for part in parts} for settings in (saved, asked))
+    changed = differences(before, now) if verb == "fit" else differences(untrained(before), untrained(now))
     if changed:
         listed = "\n".join(f"  {change}" for change in changed[:3])
         more = f"\n  and {len(changed) - 3} more" if len(changed) > 3 else ""
@@ -392,6 +395,3 @@ def _class_of(class_path: str) -> type[Task]:
     module, _, name = class_path.rpartition(".")
     found: type[Task] = getattr(__import__(module, fromlist=[name]), name)
     return found
-
-
-__all__ = ["Launched", "LightningDataModule", "Target", "fit", "launch", "test", "validate"]

@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,11 +16,13 @@ from PIL import Image, ImageOps
 from rich.progress import track
 
 from lightning_cv.checkpoints import load_checkpoint
-from lightning_cv.contracts import Detections, LabelMap
-from lightning_cv.datamodules.base import DataModule
+from lightning_cv.cli.settings import untrained
+from lightning_cv.contracts import Detections, LabelMap, Placement
+from lightning_cv.datamodules.base import DataModule, DetectionDataModule
 from lightning_cv.errors import UserError
 from lightning_cv.tasks import DetectionTask, SegModule, Task
 from lightning_cv.tasks.base import CHECKPOINT_KEY
+from lightning_cv.transforms import restore_boxes
 from lightning_cv.viz.boxes import above_score, detections_picture
 from lightning_cv.viz.canvas import beside, picture
 from lightning_cv.viz.masks import overlay, voc_palette
@@ -81,7 +83,7 @@ def load_model(ckpt: Path, device: str = "auto") -> Model:
     parser = ArgumentParser(exit_on_error=False, parser_mode="omegaconf+")
     parser.add_subclass_arguments(Task, "model")
     parser.add_subclass_arguments(DataModule, "data")
-    settings = {key: _untrained(record["settings"][key]) for key in ("model", "data")}
+    settings = {key: untrained(record["settings"][key]) for key in ("model", "data")}
     built = parser.instantiate(parser.parse_string(yaml.safe_dump(settings)))
     task: Task = built.model
     task.on_load_checkpoint(content)
@@ -115,7 +117,9 @@ def _predict(
     place: Path = options.out / f"{name}.png"
     place.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(model.task, DetectionTask):
-        found = _in_file_pixels(output[0], tensor.shape, image.shape, options.min_score)
+        assert isinstance(model.datamodule, DetectionDataModule)
+        placement = model.datamodule.placement(*image.shape[:2])
+        found = _in_file_pixels(output[0], placement, options.min_score)
         shown = above_score(found, options.show_score)
         Image.fromarray(detections_picture(image, shown, model.label_map)).save(place)
         return _coco_rows(found, number, model.label_map)
@@ -136,13 +140,10 @@ def _write_palette_png(mask: Picture, place: Path) -> None:
     coloured.save(place)
 
 
-def _in_file_pixels(
-    found: Detections, prepared: Sequence[int], original: Sequence[int], min_score: float
-) -> Detections:
-    """Detections of at least a score, boxes stretched from `prepared` (3, H, W) to `original` (H, W, 3) pixels."""
+def _in_file_pixels(found: Detections, placement: Placement, min_score: float) -> Detections:
+    """Detections of at least a score, boxes in pixels of the file that the image shows so."""
     keep = found["scores"] >= min_score
-    scale = torch.tensor([original[1] / prepared[2], original[0] / prepared[1]] * 2)
-    boxes = found["boxes"][keep].cpu() * scale
+    boxes = restore_boxes(found["boxes"][keep].cpu(), placement)
     return {"boxes": boxes, "scores": found["scores"][keep].cpu(), "labels": found["labels"][keep].cpu()}
 
 
@@ -186,13 +187,6 @@ def _images(place: Path) -> list[tuple[Path, str]]:
 def _unique(files: list[Path], names: list[str], root: Path) -> Iterator[tuple[Path, str]]:
     for file, name in zip(files, names, strict=True):
         yield file, name if names.count(name) == 1 else str(file.relative_to(root)).replace(".", "_")
-
-
-def _untrained(block: Any) -> Any:  # Any: a YAML tree
-    """The block without paths to pretrained weights: the checkpoint's own weights replace them."""
-    if isinstance(block, dict):
-        return {key: None if key == "weights" else _untrained(value) for key, value in block.items()}
-    return [_untrained(item) for item in block] if isinstance(block, list) else block
 
 
 def _parser() -> argparse.ArgumentParser:

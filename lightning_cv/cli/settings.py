@@ -48,3 +48,10 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Diffe
 def _item_name(item: Any, index: int) -> str:  # Any: an item of a YAML list
     class_path = item.get("class_path") if isinstance(item, Mapping) else None
     return f"{index}.{class_path.rpartition('.')[2]}" if isinstance(class_path, str) else str(index)
+
+
+def untrained(block: Any) -> Any:  # Any: a YAML tree
+    """The block without paths to pretrained weights: where a checkpoint is loaded, its own replace them."""
+    if isinstance(block, dict):
+        return {key: None if key == "weights" else untrained(value) for key, value in block.items()}
+    return [untrained(item) for item in block] if isinstance(block, list) else block

@@ -70,6 +70,7 @@ def test_slips_on_the_command_line(capsys: pytest.CaptureFixture[str], option: s
     ("text", "expected"),
     [
         ("model:\n  init_args:\n    betta: 3\n", r"child\.yaml, line 4: no key model\.betta; did you mean model\.beta"),
+        ("modell: {}\n", r"child\.yaml, line 2: no key modell; did you mean model\?"),
         ("modell: {a: 1}\n", r"child\.yaml, line 2: no key modell; did you mean model\?"),
         ("model:\n  init_args:\n    beta: [1]\n", r"child\.yaml, line 4: model\.beta: Expected a float"),
         (

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_cv.models.backbones.normalise import Normalise
+from lightning_cv.models.backbones.transfer import load_part
 
 
 def _conv_norm(in_channels: int, out_channels: int, stride: int, scale: float = 1.0) -> nn.Sequential:
@@ -40,6 +41,8 @@ class SmallBackbone(nn.Module):
         blocks: residual blocks at strides 4, 8, 16, 32.
         strides: of the maps that come out.
         max_channels: no map has more.
+        mean, std: of each channel, 0 to 1.
+        weights: a checkpoint of any net with such a backbone, to go on from; None draws them at random.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class SmallBackbone(nn.Module):
         max_channels: int = 256,
         mean: Sequence[float] = (0.5, 0.5, 0.5),
         std: Sequence[float] = (0.25, 0.25, 0.25),
+        weights: str | None = None,
     ) -> None:
         super().__init__()
         all_strides = (4, 8, 16, 32)
@@ -69,6 +73,8 @@ class SmallBackbone(nn.Module):
             down = [] if i == 0 else [_conv_norm(channels[i - 1], channels[i], 2), nn.ReLU(inplace=True)]
             stages.append(nn.Sequential(*down, *(_Residual(channels[i]) for _ in range(blocks[i]))))
         self.stages = nn.ModuleList(stages)
+        if weights is not None:
+            load_part(self, weights, "SmallBackbone")
 
     def forward(self, images: Tensor, /) -> list[Tensor]:
         """Maps (N, out_channels[i], ceil(H / strides[i]), ceil(W / strides[i])) of images (N, 3, H, W)."""
