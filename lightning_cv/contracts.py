@@ -27,6 +27,7 @@ class DetectionSample(TypedDict):
     boxes: NDArray[np.float32]  # (N, 4)
     labels: NDArray[np.int64]  # (N,), 1 to K
     difficult: NDArray[np.bool_]  # (N,)
+    truncated: NotRequired[NDArray[np.bool_]]  # (N,): VOC's mark of an object that reaches beyond its box
     crowd: NotRequired[NDArray[np.bool_]]  # (N,): COCO's "iscrowd", a region of many objects
     masks: NotRequired[NDArray[np.bool_]]  # (N, H, W)
 
@@ -145,10 +146,14 @@ class Posterior(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """One request to a data set: which sample, and in which epoch, so that its augmentation is a function of both."""
+    """One request to a data set: which sample, and in which epoch, so that its augmentation is a function of both.
+
+    `batch` counts the batches since training began, the same in all processes.
+    """
 
     epoch: int
     index: int  # type: ignore[assignment]  # hides tuple.index, which nobody asks of a Draw
+    batch: int = 0
 
 
 class LabelMap(NamedTuple):

@@ -7,23 +7,27 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_cv.contracts import VOID
+from lightning_cv.contracts import VOID, Placement
 from lightning_cv.transforms import (
     MEAN_COLOUR,
     DetectionEval,
     DetectionPipeline,
     FlipOnly,
+    LetterboxEval,
     SegmentationEval,
     SegmentationFlip,
     SegmentationPipeline,
     SegmentationTrain,
+    ShorterSideEval,
+    ShorterSideTrain,
     SSDTrain,
+    YOLOTrain,
     restore_boxes,
     stretch,
 )
 from lightning_cv.transforms import ssd as ssd_module
 from lightning_cv.transforms.colour import channel_gains, distort_colours
-from lightning_cv.transforms.ssd import Window, _boxes_in, _cut, iou_crop, zoom_out
+from lightning_cv.transforms.ssd import Cut, Window, _boxes_in, _cut, iou_crop, zoom_out
 
 CELLS, CELL_HEIGHT, CELL_WIDTH = 4, 30, 40
 HEIGHT, WIDTH = CELLS * CELL_HEIGHT, CELLS * CELL_WIDTH
@@ -47,7 +51,16 @@ def traced_sample(seed, most=9):
         "boxes": boxes,
         "labels": cells.astype(np.int64) + 1,
         "difficult": cells % 3 == 0,
+        "crowd": cells % 4 == 0,
+        "masks": np.stack([painted(image, cell + 1) for cell in cells]) if len(cells) else NO_MASKS,
     }
+
+
+NO_MASKS = np.zeros((0, HEIGHT, WIDTH), np.bool_)
+
+
+def painted(image, label):
+    return (image == np.array(colour_of(label), np.uint8)).all(axis=-1)
 
 
 def colour_of(label):
@@ -60,11 +73,18 @@ DETECTION = {
     "ssd": SSDTrain(128, colour=0),
     "ssd without zoom": SSDTrain(128, max_zoom=1, colour=0),
     "pipeline": DetectionPipeline([A.HorizontalFlip(p=0.5), A.RandomCrop(100, 100, p=1.0), A.Resize(128, 128)]),
+    "two-stage": ShorterSideTrain([100, 130, 200], longer=260),
+    "two-stage eval": ShorterSideEval(150, 180),
+    "letterbox": LetterboxEval(128),
+    "yolo": YOLOTrain(160, hue=0, saturation=1, exposure=1),
+    "yolo with zoom": YOLOTrain(160, zoom=(0.5, 2.0), hue=0, saturation=1, exposure=1),
 }
+UNCHANGED = {"eval", "two-stage eval", "letterbox"}
 COLOURED = {
     **DETECTION,
     "flip with gains": FlipOnly(0.2),
     "ssd with colours": SSDTrain(128),
+    "yolo with colours": YOLOTrain(128),
     "pipeline with colours": DetectionPipeline([A.ColorJitter(p=1.0), A.Affine(p=1.0)]),
 }
 
@@ -86,6 +106,8 @@ def test_boxes_stay_valid_and_objects_keep_their_marks(preset):
         assert len(set(labels.tolist())) == len(labels)
         assert set(labels.tolist()) <= set(sample["labels"].tolist())
         assert target["difficult"].tolist() == [(label - 1) % 3 == 0 for label in labels.tolist()]
+        assert target["crowd"].tolist() == [(label - 1) % 4 == 0 for label in labels.tolist()]
+        assert (target["masks"].shape, target["masks"].dtype) == ((len(labels), height, width), torch.bool)
         assert target["original_size"] == (HEIGHT, WIDTH)
         assert target["image_id"] == sample["image_id"]
 
@@ -107,6 +129,9 @@ def test_each_box_lies_where_the_colour_of_its_label_is(preset):
             blur = 2 + 1.5 * max(image.shape[1] / HEIGHT, 1)
             assert np.abs(np.array(edges) - [x1, y1, x2, y2]).max() <= blur
             found += 1
+            rows, columns = np.nonzero(target["masks"][target["labels"] == label][0].numpy())
+            edges = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+            assert np.abs(np.array(edges) - [x1, y1, x2, y2]).max() <= 1
     assert found > 150
 
 
@@ -123,7 +148,7 @@ def test_the_seed_alone_decides(preset):
         assert torch.equal(image, other_image)
         assert torch.equal(target["boxes"], other_target["boxes"])
         differs += not torch.equal(image, transform(sample, seed + 1)[0])
-    assert differs == 0 if preset == "eval" else differs > 0
+    assert differs == 0 if preset in UNCHANGED else differs > 0
 
 
 @pytest.mark.parametrize("preset", COLOURED)
@@ -143,6 +168,7 @@ def test_flip_by_hand():
     sample = traced_sample(0) | {
         "boxes": np.array([[10, 20, 30, 50]], np.float32), "labels": np.array([4]), "difficult": np.array([True]),
     }  # fmt: skip
+    del sample["masks"], sample["crowd"]
     results = {tuple(FlipOnly()(sample, seed).target["boxes"][0].tolist()) for seed in range(20)}
     assert results == {(10, 20, 30, 50), (WIDTH - 30, 20, WIDTH - 10, 50)}
 
@@ -152,10 +178,11 @@ def test_evaluation_keeps_the_smallest_object_and_restores_exactly():
         "boxes": np.array([[10, 20, 11, 21], [0, 0, WIDTH, HEIGHT]], np.float32),
         "labels": np.array([4, 5]), "difficult": np.array([True, False]),
     }  # fmt: skip
+    del sample["masks"], sample["crowd"]
     image, target = DetectionEval(16)(sample, 0)
     assert target["boxes"][1].tolist() == [0, 0, 16, 16]
     assert target["boxes"][0].tolist() == pytest.approx([1, 20 / 120 * 16, 1.1, 21 / 120 * 16])
-    restored = restore_boxes(target["boxes"], (16, 16), target["original_size"])
+    restored = restore_boxes(target["boxes"], target["placement"])
     torch.testing.assert_close(restored, torch.from_numpy(sample["boxes"]))
     torch.testing.assert_close(DetectionEval(16).image(sample["image"]), image)
 
@@ -167,7 +194,7 @@ def test_stretch_takes_area_means_where_it_shrinks():
 
 
 def test_restoring_no_boxes():
-    assert restore_boxes(torch.zeros(0, 4), (10, 10), (20, 30)).shape == (0, 4)
+    assert restore_boxes(torch.zeros(0, 4), Placement(0.5, 0.3)).shape == (0, 4)
 
 
 # --- the parts of SSD's augmentation
@@ -227,10 +254,10 @@ def test_zoom_out_holds_the_picture():
 def test_a_box_stays_if_its_centre_is_inside_and_is_clipped():
     boxes = np.array([[0, 0, 10, 10], [4, 4, 20, 20], [7, 0, 15, 4], [9.95, 5, 10.02, 6]], np.float32)
     window = Window(0.0, 0.0, 10.0, 10.0)
-    kept, moved = _boxes_in(boxes, window, np.array([2.0, 2.0]), np.zeros(2), 20)
+    kept, moved = _boxes_in(boxes, window, (Cut((0, 10), (0, 20)), Cut((0, 10), (0, 20))), 20)
     assert kept.tolist() == [0]  # centres 5, 12, 11; the last is inside but a seventh of a pixel wide
     assert moved.tolist() == [[0, 0, 20, 20]]
-    kept, moved = _boxes_in(boxes, Window(2.0, 2.0, 13.0, 13.0), np.ones(2), np.array([-2.0, -2.0]), 11)
+    kept, moved = _boxes_in(boxes, Window(2.0, 2.0, 13.0, 13.0), (Cut((2, 13), (0, 11)), Cut((2, 13), (0, 11))), 11)
     assert kept.tolist() == [0, 1, 2]  # the centre of the third is at (11, 2), on the window's edge
     assert moved.tolist() == [[0, 0, 8, 8], [2, 2, 11, 11], [5, 0, 11, 2]]
 
@@ -251,6 +278,7 @@ def test_cuts_by_hand(low, high, extent, expected):
 def test_outside_the_picture_is_the_mean_colour():
     sample = traced_sample(3) | {"boxes": np.zeros((0, 4), np.float32), "labels": np.zeros(0, np.int64)}
     sample |= {"difficult": np.zeros(0, np.bool_), "image": np.zeros((40, 60, 3), np.uint8)}
+    del sample["masks"], sample["crowd"]
     shares = []
     for seed in range(30):
         image, target = SSDTrain(64, zoom_probability=1.0, colour=0)(sample, seed)

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_cv.contracts import Draw, LabelMap
+from lightning_cv.contracts import Draw, LabelMap, Placement
 from lightning_cv.datamodules.sampling import CounterBatchSampler
 from lightning_cv.ops.counters import mix
+from lightning_cv.transforms import DetectionTransform, EvalTransform, Mosaic
 
 Sample = TypeVar("Sample", covariant=True)
 Batch = TypeVar("Batch")
@@ -51,10 +52,17 @@ class BatchDataset(Dataset[Batch], Generic[Batch]):
         return len(self.source)
 
     def __getitem__(self, draws: list[Draw]) -> Batch:
-        seeds = [mix(self.seed, draw.epoch, draw.index) for draw in draws]
-        return self.collate(
-            [self.transform(self.source[draw.index], seed) for draw, seed in zip(draws, seeds, strict=True)]
-        )
+        transform = self.transform
+        if isinstance(transform, DetectionTransform):
+            transform = transform.for_batch(draws[0].batch, self.seed)
+        return self.collate([self._prepared(transform, draw) for draw in draws])
+
+    def _prepared(self, transform: Callable[[Any, int], Any], draw: Draw) -> Any:
+        seed, sample = mix(self.seed, draw.epoch, draw.index), self.source[draw.index]
+        if isinstance(transform, Mosaic):
+            others = transform.partners(seed, len(self.source))
+            sample = transform.combine([sample, *(self.source[index] for index in others)], seed)
+        return transform(sample, seed)
 
 
 def single_threaded_worker(_: int) -> None:
@@ -160,6 +168,20 @@ class DataModule(LightningDataModule, ABC):
             persistent_workers=self.num_workers > 0,
             worker_init_fn=single_threaded_worker,
         )
+
+
+class DetectionDataModule(DataModule):
+    """A data module of boxes: what evaluation shows of a picture is the business of its `eval_transform`."""
+
+    eval_transform: EvalTransform
+
+    def prepare_image(self, image: NDArray[np.uint8], /) -> Tensor:
+        """The tensor (3, h, w) that evaluation would make of one RGB picture (H, W, 3)."""
+        return self.eval_transform.image(image)
+
+    def placement(self, height: int, width: int) -> Placement:
+        """Where that tensor shows a picture of this size."""
+        return self.eval_transform.placement(height, width)
 
 
 def _limited(batches: int, limit: int | float | None) -> int:

@@ -1,30 +1,44 @@
 """Prepared samples to batches. Letters: N images of a batch; H, W the size they share."""
 
 import torch
+from torch import Tensor
+from torch.nn.functional import pad
 
-from lightning_cv.contracts import VOID, DetectionBatch, SegmentationBatch
+from lightning_cv.contracts import VOID, DetectionBatch, DetectionTarget, SegmentationBatch
 from lightning_cv.transforms import MEAN_COLOUR, PreparedDetection, PreparedMask
 
 
 def collate_detection(samples: list[PreparedDetection]) -> DetectionBatch:
-    """A batch of images that have one size."""
-    sizes = {tuple(sample.image.shape) for sample in samples}
-    if len(sizes) > 1:
-        raise ValueError(
-            f"the images of a detection batch have the shapes {sorted(sizes)}: the transform must end at one"
-        )
-    return {
-        "images": torch.stack([sample.image for sample in samples]),
-        "targets": [sample.target for sample in samples],
-    }
+    """A batch of the largest height and width among its images; smaller ones are padded right and bottom."""
+    height = max(sample.image.shape[1] for sample in samples)
+    width = max(sample.image.shape[2] for sample in samples)
+    if all(sample.image.shape[1:] == (height, width) for sample in samples):
+        images = torch.stack([sample.image for sample in samples])
+    else:
+        images = _canvas(len(samples), height, width)
+        for number, sample in enumerate(samples):
+            images[number, :, : sample.image.shape[1], : sample.image.shape[2]] = sample.image
+    return {"images": images, "targets": [_padded(sample.target, height, width) for sample in samples]}
+
+
+def _padded(target: DetectionTarget, height: int, width: int) -> DetectionTarget:
+    if "masks" in target:
+        masks = target["masks"]
+        target["masks"] = pad(masks, (0, width - masks.shape[2], 0, height - masks.shape[1]))
+    return target
+
+
+def _canvas(images: int, height: int, width: int) -> Tensor:
+    """Images (N, 3, H, W) of the mean colour."""
+    colour = torch.tensor(MEAN_COLOUR).view(3, 1, 1) / 255
+    return colour.expand(images, 3, height, width).contiguous()
 
 
 def collate_segmentation(samples: list[PreparedMask]) -> SegmentationBatch:
     """A batch of the largest height and width among its images; smaller ones are padded right and bottom with VOID."""
     height = max(sample.image.shape[1] for sample in samples)
     width = max(sample.image.shape[2] for sample in samples)
-    colour = torch.tensor(MEAN_COLOUR).view(3, 1, 1) / 255
-    images = colour.expand(len(samples), 3, height, width).contiguous()
+    images = _canvas(len(samples), height, width)
     masks = torch.full((len(samples), height, width), VOID, dtype=torch.int64)
     for number, sample in enumerate(samples):
         rows, columns = sample.mask.shape

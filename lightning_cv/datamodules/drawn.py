@@ -6,6 +6,7 @@ from lightning_cv.datasets.writers import drawn_folder, write_voc
 from lightning_cv.transforms import (
     DetectionEval,
     DetectionTransform,
+    EvalTransform,
     FlipOnly,
     SegmentationEval,
     SegmentationFlip,
@@ -36,7 +37,7 @@ class DrawnDetectionDataModule(VOCDetectionDataModule):
         size: int = 128,
         draw_seed: int = 0,
         train_transform: DetectionTransform | None = None,
-        eval_transform: DetectionEval | None = None,
+        eval_transform: EvalTransform | None = None,
         batch_size: int = 32,
         cache: bool = True,
         num_workers: int = 0,

@@ -50,7 +50,8 @@ class CounterBatchSampler(Sampler[list[Draw]]):
                 "lower the batch size or keep the last, short batch"
             )
         self.start = start
-        self.start_epoch, self.start_batch = divmod(start, min(limit or len(self), len(self)))
+        self.batches_of_epoch = min(limit or len(self), len(self))
+        self.start_epoch, self.start_batch = divmod(start, self.batches_of_epoch)
         self.epoch = self.start_epoch
 
     @property
@@ -80,4 +81,5 @@ class CounterBatchSampler(Sampler[list[Draw]]):
         first = self.start_batch if epoch == self.start_epoch else 0
         for batch in range(first, len(self)):
             chosen = mine[batch * self.batch_size : (batch + 1) * self.batch_size]
-            yield [Draw(epoch, index) for index in chosen]
+            number = epoch * self.batches_of_epoch + batch
+            yield [Draw(epoch, index, number) for index in chosen]

@@ -8,25 +8,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_cv.contracts import DetectionBatch, LabelMap, SegmentationBatch
-from lightning_cv.datamodules.base import BatchDataset, DataModule
+from lightning_cv.datamodules.base import BatchDataset, DataModule, DetectionDataModule
 from lightning_cv.datamodules.batches import collate_detection, collate_segmentation
 from lightning_cv.datasets.fetch import fetch
 from lightning_cv.datasets.voc import (
     VOC_CLASSES,
     VOCDetection,
+    VOCInstances,
     VOCSegmentation,
     voc_box_labels,
     voc_mask_labels,
 )
 from lightning_cv.transforms import (
-    DetectionEval,
     DetectionTransform,
+    EvalTransform,
     SegmentationEval,
     SegmentationTransform,
-    restore_boxes,
 )
 
-Source = TypeVar("Source", VOCDetection, VOCSegmentation)
+Source = TypeVar("Source", VOCDetection, VOCInstances, VOCSegmentation)
 
 
 class _VOCFolder(DataModule, Generic[Source]):
@@ -62,7 +62,7 @@ class _VOCFolder(DataModule, Generic[Source]):
         return self._sources[use]
 
 
-class VOCDetectionDataModule(_VOCFolder[VOCDetection]):
+class VOCDetectionDataModule(_VOCFolder[VOCDetection], DetectionDataModule):
     """Boxes of a VOC folder.
 
     Args:
@@ -71,9 +71,11 @@ class VOCDetectionDataModule(_VOCFolder[VOCDetection]):
         eval_transform: what validation, test and prediction see.
         batch_size: images of a training batch, in each process.
         year: names the folder `VOC{year}`.
-        train, val, test: lists of `ImageSets/Main`; several joined by "+".
+        train, val, test: lists of `ImageSets/Main`, also of other years: "2007/trainval+2012/trainval".
         class_names: of another VOC-like folder, in the order of their labels; None for VOC's 20.
         keep_difficult: False leaves the objects marked difficult out of the training images.
+        strict: stop at the first annotation that would have to be mended or left out.
+        single_object: only images with exactly one object that is not difficult, for localization.
         cache: keep decoded pictures in memory.
         download: fetch VOC 2007 or 2012 with torchvision where the folder is missing.
         num_workers, eval_batch_size: loader processes, and images of a batch in evaluation (None: as in training).
@@ -83,7 +85,7 @@ class VOCDetectionDataModule(_VOCFolder[VOCDetection]):
         self,
         root: str,
         train_transform: DetectionTransform,
-        eval_transform: DetectionEval,
+        eval_transform: EvalTransform,
         batch_size: int = 16,
         year: str = "2007",
         train: str = "train",
@@ -91,6 +93,8 @@ class VOCDetectionDataModule(_VOCFolder[VOCDetection]):
         test: str = "test",
         class_names: list[str] | None = None,
         keep_difficult: bool = True,
+        strict: bool = False,
+        single_object: bool = False,
         cache: bool = False,
         download: bool = False,
         num_workers: int = 0,
@@ -100,13 +104,16 @@ class VOCDetectionDataModule(_VOCFolder[VOCDetection]):
         splits = {"train": train, "val": val, "test": test}
         super().__init__(root, year, splits, names, cache, download, batch_size, num_workers, eval_batch_size)
         self.train_transform, self.eval_transform = train_transform, eval_transform
-        self.keep_difficult = keep_difficult
+        self.keep_difficult, self.strict, self.single_object = keep_difficult, strict, single_object
         self.label_map: LabelMap = voc_box_labels(names)
 
     def read(self, use: str) -> VOCDetection:
         """The samples for "train", "val" or "test"."""
         keep = self.keep_difficult or use != "train"
-        return VOCDetection(self.root, self.year, self.splits[use], self.names_of_objects, keep, self.cache)
+        return VOCDetection(
+            self.root, self.year, self.splits[use], self.names_of_objects, keep, self.cache, self.strict,
+            self.single_object,
+        )  # fmt: skip
 
     def train_set(self) -> BatchDataset[DetectionBatch]:
         """Augmented batches."""
@@ -120,13 +127,51 @@ class VOCDetectionDataModule(_VOCFolder[VOCDetection]):
         """Stretched batches of the test list."""
         return BatchDataset(self.source("test"), self.eval_transform, collate_detection, self.seed)
 
-    def prepare_image(self, image: NDArray[np.uint8], /) -> Tensor:
-        """The tensor (3, S, S) that evaluation would make of one RGB picture (H, W, 3)."""
-        return self.eval_transform.image(image)
 
-    def restore_boxes(self, boxes: Tensor, image_size: tuple[int, int], original_size: tuple[int, int]) -> Tensor:
-        """Boxes (N, 4) found in a prepared image, in pixels of the picture it was made of; sizes (height, width)."""
-        return restore_boxes(boxes, image_size, original_size)
+class VOCInstancesDataModule(_VOCFolder[VOCInstances], DetectionDataModule):
+    """Boxes and masks of the objects of a VOC folder; arguments as for `VOCDetectionDataModule`.
+
+    The lists are those of `ImageSets/Segmentation`: only their images have object masks.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        train_transform: DetectionTransform,
+        eval_transform: EvalTransform,
+        batch_size: int = 8,
+        year: str = "2012",
+        train: str = "train",
+        val: str = "val",
+        test: str = "val",
+        class_names: list[str] | None = None,
+        cache: bool = False,
+        download: bool = False,
+        strict: bool = False,
+        num_workers: int = 0,
+        eval_batch_size: int | None = None,
+    ) -> None:
+        names = tuple(class_names) if class_names is not None else VOC_CLASSES
+        splits = {"train": train, "val": val, "test": test}
+        super().__init__(root, year, splits, names, cache, download, batch_size, num_workers, eval_batch_size)
+        self.train_transform, self.eval_transform, self.strict = train_transform, eval_transform, strict
+        self.label_map: LabelMap = voc_box_labels(names)
+
+    def read(self, use: str) -> VOCInstances:
+        """The samples for "train", "val" or "test"."""
+        return VOCInstances(self.root, self.year, self.splits[use], self.names_of_objects, self.cache, self.strict)
+
+    def train_set(self) -> BatchDataset[DetectionBatch]:
+        """Augmented batches."""
+        return BatchDataset(self.source("train"), self.train_transform, collate_detection, self.seed)
+
+    def val_set(self) -> BatchDataset[DetectionBatch]:
+        """Batches of the validation list as evaluation shows them."""
+        return BatchDataset(self.source("val"), self.eval_transform, collate_detection, self.seed)
+
+    def test_set(self) -> BatchDataset[DetectionBatch]:
+        """Batches of the test list as evaluation shows them."""
+        return BatchDataset(self.source("test"), self.eval_transform, collate_detection, self.seed)
 
 
 class VOCSegmentationDataModule(_VOCFolder[VOCSegmentation]):

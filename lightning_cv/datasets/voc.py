@@ -3,10 +3,7 @@
 Everingham et al., "The PASCAL visual object classes challenge", 2007 and 2012. Letters: N objects of an image; H, W.
 """
 
-import difflib
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +11,9 @@ from numpy.typing import NDArray
 from lightning_cv.contracts import VOID, DetectionSample, LabelMap, SegmentationSample
 from lightning_cv.datasets.errors import DataError
 from lightning_cv.datasets.images import PackedPixels, read_mask, read_rgb
+from lightning_cv.datasets.repairs import Repairs, mend_boxes
+from lightning_cv.datasets.voc_lists import read_split, refuse_missing
+from lightning_cv.datasets.voc_xml import VOCObjects, read_annotations
 
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -33,15 +33,18 @@ def voc_mask_labels(class_names: tuple[str, ...] = VOC_CLASSES) -> LabelMap:
 
 
 class VOCDetection:
-    """Images and boxes of one or several splits, by position in the list.
+    """Images and boxes of a split, by position in the list.
 
     Args:
         root: the folder that holds `VOCdevkit`.
         year: names the folder `VOC{year}`.
-        split: a list of `ImageSets/Main`; several joined by "+".
+        split: lists of `ImageSets/Main`, also of other years: see `read_split`.
         class_names: in the order of their labels, from 1.
         keep_difficult: False leaves out the objects marked difficult.
         cache: keep the decoded pictures of the split in memory.
+        strict: stop at the first annotation that would have to be mended or left out.
+        single_object: only the images with exactly one object that is not difficult, and only that object: for
+            classification with localization.
     """
 
     def __init__(
@@ -52,11 +55,96 @@ class VOCDetection:
         class_names: tuple[str, ...] = VOC_CLASSES,
         keep_difficult: bool = True,
         cache: bool = False,
+        strict: bool = False,
+        single_object: bool = False,
     ) -> None:
-        folder = _devkit(root, year)
         self.label_map = voc_box_labels(tuple(class_names))
-        self.ids = _read_lists(folder / "ImageSets" / "Main", split)
-        self._paths, self._offsets, self._objects = _read_annotations(folder, self.ids, self.label_map, keep_difficult)
+        listed = read_split(root, year, "Main", split)
+        repairs = Repairs(strict)
+        self._strict = strict
+        self._paths, self._objects = read_annotations(listed, self.label_map, repairs)
+        repairs.tell(f"{Path(root) / 'VOCdevkit'}, split {split}")
+        self.ids = [item.image_id for item in listed]
+        if single_object or not keep_difficult:
+            self._objects = self._objects.chosen(~self._objects.difficult)
+        if single_object:
+            self._keep_images(np.flatnonzero(np.diff(self._objects.offsets) == 1))
+        self._cache = PackedPixels(self._paths, read_rgb) if cache else None
+
+    def _keep_images(self, rows: NDArray[np.int64]) -> None:
+        keep = np.zeros(len(self.ids), np.bool_)
+        keep[rows] = True
+        counts = np.diff(self._objects.offsets)
+        objects = self._objects.chosen(np.repeat(keep, counts))
+        offsets = np.concatenate([[0], np.cumsum(counts[rows])]).astype(np.int64)
+        self._objects = objects._replace(offsets=offsets)
+        self.ids = [self.ids[row] for row in rows.tolist()]
+        self._paths = [self._paths[row] for row in rows.tolist()]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def objects(self) -> VOCObjects:
+        """The objects of all images, packed."""
+        return self._objects
+
+    def __getitem__(self, index: int, /) -> DetectionSample:
+        image = self._cache[index] if self._cache else read_rgb(self._paths[index])
+        mine = self._objects.of_image(index)
+        boxes, kept = self._in_picture(self._objects.boxes[mine], image, self._paths[index])
+        return {
+            "image_id": self.ids[index],
+            "image": image,
+            "boxes": boxes,
+            "labels": self._objects.labels[mine][kept],
+            "difficult": self._objects.difficult[mine][kept],
+            "truncated": self._objects.truncated[mine][kept],
+        }
+
+    def _in_picture(
+        self, boxes: NDArray[np.float32], image: NDArray[np.uint8], path: Path
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The boxes cut to the picture as it is, which may be smaller than the annotation says, and their rows."""
+        height, width = image.shape[:2]
+        if len(boxes) == 0 or (boxes[:, 2].max() <= width and boxes[:, 3].max() <= height):
+            return boxes.copy(), np.arange(len(boxes))
+        repairs = Repairs(self._strict)
+        sizes = np.broadcast_to(np.array([width, height], np.float64), (len(boxes), 2))
+        place = f"{path} is {width} x {height} pixels, smaller than its annotation says"
+        mended = mend_boxes(boxes.astype(np.float64), sizes, lambda row: place, repairs)
+        repairs.tell(path)
+        return mended
+
+
+class VOCInstances:
+    """Images, boxes and masks of the objects of a split of `ImageSets/Segmentation`.
+
+    The pixel values 1, 2, ... of an object mask are the first, second, ... object of the annotation (VOC development
+    kit); where the class mask contradicts that, an object goes to the mask of its class that its box overlaps most.
+    Objects without pixels are left out. Arguments as for `VOCDetection`.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        year: str,
+        split: str,
+        class_names: tuple[str, ...] = VOC_CLASSES,
+        cache: bool = False,
+        strict: bool = False,
+    ) -> None:
+        self.label_map = voc_box_labels(tuple(class_names))
+        listed = read_split(root, year, "Segmentation", split)
+        if any(item.of_sbd for item in listed):
+            raise DataError(f"split {split!r} names images of SBD, which have no annotated boxes: use VOC's own lists")
+        repairs = Repairs(strict)
+        self._paths, self._objects = read_annotations(listed, self.label_map, repairs)
+        repairs.tell(f"{Path(root) / 'VOCdevkit'}, split {split}")
+        self.ids = [item.image_id for item in listed]
+        self._class_masks = [item.class_mask for item in listed]
+        self._object_masks = [item.folder / "SegmentationObject" / f"{item.image_id}.png" for item in listed]
+        refuse_missing([*self._class_masks, *self._object_masks], split)
         self._cache = PackedPixels(self._paths, read_rgb) if cache else None
 
     def __len__(self) -> int:
@@ -64,24 +152,64 @@ class VOCDetection:
 
     def __getitem__(self, index: int, /) -> DetectionSample:
         image = self._cache[index] if self._cache else read_rgb(self._paths[index])
-        mine = slice(self._offsets[index], self._offsets[index + 1])
-        height, width = image.shape[:2]
-        boxes = np.clip(self._objects.boxes[mine], 0, np.array([width, height, width, height], np.float32))
-        if bool((boxes[:, 2:] <= boxes[:, :2]).any()):
-            raise DataError(f"{self._paths[index]} is {width} x {height} pixels: the annotation has a box outside it")
+        classes, objects = read_mask(self._class_masks[index]), read_mask(self._object_masks[index])
+        for path, mask in ((self._class_masks[index], classes), (self._object_masks[index], objects)):
+            refuse_other_size(path, mask, self._paths[index], image)
+        mine = self._objects.of_image(index)
+        found = _object_numbers(self._objects, mine, classes, objects)
+        kept = np.flatnonzero(found)
         return {
             "image_id": self.ids[index],
             "image": image,
-            "boxes": boxes,
-            "labels": self._objects.labels[mine].copy(),
-            "difficult": self._objects.difficult[mine].copy(),
+            "boxes": self._objects.boxes[mine][kept],
+            "labels": self._objects.labels[mine][kept],
+            "difficult": self._objects.difficult[mine][kept],
+            "truncated": self._objects.truncated[mine][kept],
+            "masks": objects[None] == found[kept][:, None, None].astype(np.uint8),
         }
 
 
-class VOCSegmentation:
-    """Images and class masks of one or several splits of `ImageSets/Segmentation`; 255 is void.
+def _object_numbers(
+    packed: VOCObjects, mine: slice, classes: NDArray[np.uint8], objects: NDArray[np.uint8]
+) -> NDArray[np.int64]:
+    """The value in the object mask of each object of an image, (N,); 0 for one without pixels."""
+    found = np.zeros(len(packed.labels[mine]), np.int64)
+    free: dict[int, int] = {}
+    for value in np.setdiff1d(np.unique(objects), [0, VOID]).tolist():
+        free[value] = int(np.bincount(classes[objects == value], minlength=256)[:VOID].argmax())
+    rows = list(zip(packed.numbers[mine].tolist(), packed.labels[mine].tolist(), strict=True))
+    for row, (number, label) in enumerate(rows):
+        if free.get(number) == label:
+            found[row] = number
+            del free[number]
+    for row in np.flatnonzero(found == 0).tolist():
+        overlaps = {
+            value: _share(objects == value, packed.boxes[mine][row])
+            for value, label in free.items()
+            if label == rows[row][1]
+        }
+        best = max(overlaps, key=lambda value: overlaps[value], default=0)
+        if best and overlaps[best] > 0.5:
+            found[row] = best
+            del free[best]
+    return found
 
-    Arguments as for `VOCDetection`; mask value 0 is the background, `class_names` count from 1.
+
+def _share(mask: NDArray[np.bool_], box: NDArray[np.float32]) -> float:
+    """Intersection over union of a mask's frame and a box."""
+    ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    frame = np.array([xs[0], ys[0], xs[-1] + 1, ys[-1] + 1], np.float64)
+    width, height = np.minimum(frame[2:], box[2:]) - np.maximum(frame[:2], box[:2])
+    shared = max(width, 0.0) * max(height, 0.0)
+    areas = [float(np.prod(corners[2:] - corners[:2])) for corners in (frame, box.astype(np.float64))]
+    return float(shared / (sum(areas) - shared))
+
+
+class VOCSegmentation:
+    """Images and class masks of a split of `ImageSets/Segmentation`; 255 is void.
+
+    Arguments as for `VOCDetection`; mask value 0 is the background, `class_names` count from 1. `SEG11VALID` and
+    `TRAINAUG` of `voc_lists` are splits that need SBD.
     """
 
     def __init__(
@@ -92,133 +220,45 @@ class VOCSegmentation:
         class_names: tuple[str, ...] = VOC_CLASSES,
         cache: bool = False,
     ) -> None:
-        folder = _devkit(root, year)
         self.label_map = voc_mask_labels(tuple(class_names))
-        self.ids = _read_lists(folder / "ImageSets" / "Segmentation", split)
-        self._images = _present(folder / "JPEGImages", [f"{image_id}.jpg" for image_id in self.ids], split)
-        self._masks = _present(folder / "SegmentationClass", [f"{image_id}.png" for image_id in self.ids], split)
+        listed = read_split(root, year, "Segmentation", split)
+        self.ids = [item.image_id for item in listed]
+        self._images, self._masks = [item.image for item in listed], [item.class_mask for item in listed]
+        refuse_missing([*self._images, *self._masks], split)
         self._image_cache = PackedPixels(self._images, read_rgb) if cache else None
-        self._mask_cache = PackedPixels(self._masks, read_mask) if cache else None
+        self._mask_cache = PackedPixels(self._masks, read_class_mask) if cache else None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, index: int, /) -> SegmentationSample:
         image = self._image_cache[index] if self._image_cache else read_rgb(self._images[index])
-        mask = self._mask_cache[index] if self._mask_cache else read_mask(self._masks[index])
+        mask = self._mask_cache[index] if self._mask_cache else read_class_mask(self._masks[index])
         path, classes = self._masks[index], self.label_map.num_classes
-        if mask.shape != image.shape[:2]:
-            raise DataError(f"{path} is {_size(mask)} pixels, its image {self._images[index].name} is {_size(image)}")
+        refuse_other_size(path, mask, self._images[index], image)
         if bool(((mask >= classes) & (mask != VOID)).any()):
             strange = sorted(set(np.unique(mask).tolist()) - {*range(classes), VOID})
             raise DataError(f"{path} holds the class numbers {strange}: known are 0 to {classes - 1} and {VOID}")
         return {"image_id": self.ids[index], "image": image, "mask": mask}
 
 
+def read_class_mask(path: Path) -> NDArray[np.uint8]:
+    """The class numbers (H, W) of a PNG, or of one of SBD's MATLAB files."""
+    if path.suffix != ".mat":
+        return read_mask(path)
+    from scipy.io import loadmat  # slow to import, and only SBD needs it
+
+    try:
+        return np.asarray(loadmat(path)["GTcls"]["Segmentation"][0, 0], np.uint8)
+    except Exception as error:  # loadmat raises whatever the damaged bytes lead it to
+        raise DataError(f"{path}: not a readable mask of SBD ({error})") from None
+
+
+def refuse_other_size(path: Path, mask: NDArray[np.uint8], image_path: Path, image: NDArray[np.uint8]) -> None:
+    """An error where a mask has another size than its image."""
+    if mask.shape != image.shape[:2]:
+        raise DataError(f"{path} is {_size(mask)} pixels, its image {image_path.name} is {_size(image)}")
+
+
 def _size(image: NDArray[np.uint8]) -> str:
     return f"{image.shape[1]} x {image.shape[0]}"
-
-
-def _devkit(root: str | Path, year: str) -> Path:
-    folder = Path(root) / "VOCdevkit" / f"VOC{year}"
-    if not folder.is_dir():
-        raise DataError(
-            f"no folder {folder}: fetch the real pictures with `lightning-cv data get voc{year} --root {root}` "
-            f"or draw scenes with `lightning-cv data draw --root {root}`"
-        )
-    return folder
-
-
-def _read_lists(folder: Path, split: str) -> list[str]:
-    """Image ids of the splits joined by "+", each once, in the order of the lists."""
-    ids: dict[str, None] = {}
-    for name in split.split("+"):
-        path = folder / f"{name}.txt"
-        if not path.is_file():
-            known = sorted(file.stem for file in folder.glob("*.txt") if "_" not in file.stem)
-            raise DataError(f"no list {path}: splits here are {', '.join(known) or '(none)'}")
-        listed = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
-        if not listed:
-            raise DataError(f"{path} lists no image")
-        ids.update(dict.fromkeys(listed))
-    return list(ids)
-
-
-def _present(folder: Path, names: list[str], asked_by: str) -> list[Path]:
-    """Paths of the named files; an error where one is missing."""
-    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    for name in names:
-        if name not in there:
-            raise DataError(f"no file {folder / name}, which split {asked_by} names")
-    return [folder / name for name in names]
-
-
-class _Objects(NamedTuple):
-    boxes: NDArray[np.float32]  # (N, 4)
-    labels: NDArray[np.int64]  # (N,)
-    difficult: NDArray[np.bool_]  # (N,)
-
-
-def _read_annotations(
-    folder: Path, ids: list[str], label_map: LabelMap, keep_difficult: bool
-) -> tuple[list[Path], NDArray[np.int64], _Objects]:
-    """Paths of the images, offsets (images + 1,) and all objects one after another."""
-    there = {path.name for path in (folder / "JPEGImages").iterdir()} if (folder / "JPEGImages").is_dir() else set()
-    label_of = {name: label for label, name in enumerate(label_map.names, start=label_map.first)}
-    paths: list[Path] = []
-    counts: list[int] = []
-    rows: list[tuple[float, float, float, float]] = []
-    labels: list[int] = []
-    marks: list[bool] = []
-    for image_id in ids:
-        path = folder / "Annotations" / f"{image_id}.xml"
-        tree = _parse(path)
-        name = (tree.findtext("filename") or f"{image_id}.jpg").strip()
-        if name not in there:
-            raise DataError(f"{path} names the image {name}: no such file in {folder / 'JPEGImages'}")
-        paths.append(folder / "JPEGImages" / name)
-        before = len(labels)
-        for item in tree.iterfind("object"):
-            difficult = (item.findtext("difficult") or "0").strip() == "1"
-            if difficult and not keep_difficult:
-                continue
-            labels.append(_label(path, item, label_of))
-            rows.append(_corners(path, item))
-            marks.append(difficult)
-        counts.append(len(labels) - before)
-    boxes = np.array(rows, np.float32).reshape(-1, 4)
-    objects = _Objects(boxes, np.array(labels, np.int64), np.array(marks, np.bool_))
-    return paths, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), objects
-
-
-def _parse(path: Path) -> ElementTree.Element:
-    try:
-        tree = ElementTree.parse(path).getroot()
-    except FileNotFoundError:
-        raise DataError(f"no annotation {path}, which a list names") from None
-    except (ElementTree.ParseError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not XML: {error}") from None
-    if tree.tag != "annotation":
-        raise DataError(f"{path} is not a VOC annotation: its root is <{tree.tag}>, not <annotation>")
-    return tree
-
-
-def _label(path: Path, item: ElementTree.Element, label_of: dict[str, int]) -> int:
-    name = (item.findtext("name") or "").strip()
-    if name not in label_of:
-        nearest = difflib.get_close_matches(name, label_of, n=1)
-        hint = f"nearest known class {nearest[0]!r}" if nearest else f"known are {', '.join(label_of)}"
-        raise DataError(f"{path} names the unknown class {name!r}; {hint}")
-    return label_of[name]
-
-
-def _corners(path: Path, item: ElementTree.Element) -> tuple[float, float, float, float]:
-    """VOC's 1-based corners, the far ones included, as x1, y1, x2, y2 from 0 with the far edge excluded."""
-    texts = [item.findtext(f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
-    try:
-        x1, y1, x2, y2 = (float(text or "") for text in texts)
-    except ValueError:
-        raise DataError(f"{path} is not a VOC annotation: an object's <bndbox> reads {texts}") from None
-    if not (x2 > x1 - 1 and y2 > y1 - 1):
-        raise DataError(f"{path} has an empty box: xmin, ymin, xmax, ymax are {texts}")
-    return x1 - 1, y1 - 1, x2, y2

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 
-from lightning_cv.contracts import Detections, DetectionTarget
+from lightning_cv.contracts import Detections, DetectionTarget, Placement
 from lightning_cv.metrics.coco import CocoPrecision, coco_mean_average_precision
 from lightning_cv.metrics.voc import Floats, ImageResult, Kind, voc_mean_average_precision
 
@@ -38,7 +38,7 @@ class DetectionRecords(Metric):
     def update(
         self, detections: Sequence[Detections], targets: Sequence[DetectionTarget], image_size: Sequence[int]
     ) -> None:
-        """Keep a batch, brought from the `image_size` (H, W) of its tensor to each file's original size."""
+        """Keep a batch, brought to pixels of each file: by the target's placement, or as its whole image (H, W)."""
         if len(detections) != len(targets):
             raise ValueError(f"{len(detections)} images with detections, but {len(targets)} targets")
         for found, target in zip(detections, targets, strict=True):
@@ -46,12 +46,14 @@ class DetectionRecords(Metric):
 
     def _record(self, found: Detections, target: DetectionTarget, image_size: Sequence[int]) -> ImageResult:
         height, width = target["original_size"]
-        scale = np.array([width / image_size[1], height / image_size[0]] * 2)
+        stretched = Placement(image_size[1] / width, image_size[0] / height)
+        x_scale, y_scale, left, top = target.get("placement", stretched)
+        shift, scale = np.array([left, top] * 2), np.array([1 / x_scale, 1 / y_scale] * 2)
         record = ImageResult(
-            boxes=_floats(found["boxes"]).reshape(-1, 4) * scale,
+            boxes=(_floats(found["boxes"]).reshape(-1, 4) - shift) * scale,
             scores=_floats(found["scores"]),
             labels=_whole(found["labels"]),
-            true_boxes=_floats(target["boxes"]).reshape(-1, 4) * scale,
+            true_boxes=(_floats(target["boxes"]).reshape(-1, 4) - shift) * scale,
             true_labels=_whole(target["labels"]),
             difficult=_whole(target["difficult"]).astype(bool),
             size=(height, width),

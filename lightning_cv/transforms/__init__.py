@@ -18,17 +18,24 @@ from lightning_cv.transforms.common import (
     restore_boxes,
     stretch,
 )
-from lightning_cv.transforms.detection import DetectionEval, FlipOnly
+from lightning_cv.transforms.detection import DetectionEval, EvalTransform, FlipOnly
+from lightning_cv.transforms.mosaic import Mosaic
 from lightning_cv.transforms.pipelines import DetectionPipeline, SegmentationPipeline
+from lightning_cv.transforms.rcnn import warp_region
 from lightning_cv.transforms.segmentation import SegmentationEval, SegmentationFlip, SegmentationTrain
 from lightning_cv.transforms.ssd import SSDTrain
+from lightning_cv.transforms.two_stage import ShorterSideEval, ShorterSideTrain
+from lightning_cv.transforms.yolo import LetterboxEval, YOLOTrain
 
 __all__ = [
     "MEAN_COLOUR",
     "DetectionEval",
     "DetectionPipeline",
     "DetectionTransform",
+    "EvalTransform",
     "FlipOnly",
+    "LetterboxEval",
+    "Mosaic",
     "PreparedDetection",
     "PreparedMask",
     "SSDTrain",
@@ -37,7 +44,11 @@ __all__ = [
     "SegmentationPipeline",
     "SegmentationTrain",
     "SegmentationTransform",
+    "ShorterSideEval",
+    "ShorterSideTrain",
+    "YOLOTrain",
     "image_tensor",
     "restore_boxes",
     "stretch",
+    "warp_region",
 ]

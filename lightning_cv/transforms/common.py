@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_cv.contracts import DetectionSample, DetectionTarget, SegmentationSample
+from lightning_cv.contracts import DetectionSample, DetectionTarget, Placement, SegmentationSample
+from lightning_cv.transforms.masks import Lookup, Masks, box_masks, look_up, stretched
 
 Picture = NDArray[np.uint8]
 Boxes = NDArray[np.float32]
@@ -43,6 +44,13 @@ class DetectionTransform(ABC):
     def __call__(self, sample: DetectionSample, seed: int, /) -> PreparedDetection:
         """The prepared sample: a function of both arguments alone."""
 
+    def for_batch(self, number: int, seed: int) -> "DetectionTransform":
+        """What prepares the batch of this number since training began, in a run with this seed: this, or one like it.
+
+        Images of a batch share a size, so that a preset which changes sizes does it here.
+        """
+        return self
+
 
 class SegmentationTransform(ABC):
     """What prepares segmentation samples; the base of all presets, by which a configuration knows them."""
@@ -66,14 +74,14 @@ def stretch(image: Picture, height: int, width: int) -> Picture:
     return resize(image, height, width, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
-def restore_boxes(boxes: Tensor, image_size: tuple[int, int], original_size: tuple[int, int]) -> Tensor:
-    """Boxes (N, 4) of a stretched image in pixels of its file; sizes are (height, width).
+def restore_boxes(boxes: Tensor, placement: Placement) -> Tensor:
+    """Boxes (N, 4) of a prepared image in pixels of its file.
 
-    >>> restore_boxes(torch.tensor([[10.0, 10.0, 20.0, 20.0]]), (100, 100), (50, 200))
-    tensor([[20.,  5., 40., 10.]])
+    >>> restore_boxes(torch.tensor([[10.0, 10.0, 20.0, 20.0]]), Placement(0.5, 2.0, left=4.0))
+    tensor([[12.,  5., 32., 10.]])
     """
-    y_scale, x_scale = (o / i for o, i in zip(original_size, image_size, strict=True))
-    return boxes * boxes.new_tensor([x_scale, y_scale, x_scale, y_scale])
+    x_scale, y_scale, left, top = placement
+    return (boxes - boxes.new_tensor([left, top] * 2)) / boxes.new_tensor([x_scale, y_scale] * 2)
 
 
 def resize(image: Picture, height: int, width: int, interpolation: int) -> Picture:
@@ -84,16 +92,61 @@ def resize(image: Picture, height: int, width: int, interpolation: int) -> Pictu
     return resized
 
 
-def prepare(sample: DetectionSample, image: Picture, boxes: Boxes, kept: NDArray[np.int64]) -> PreparedDetection:
-    """Image and objects as tensors: `boxes[i]` is that of the sample's object `kept[i]`."""
+class Moved(NamedTuple):
+    """Objects where the new picture shows them: `boxes[i]` and `masks[i]` belong to the sample's object `kept[i]`."""
+
+    boxes: Boxes
+    kept: NDArray[np.int64]
+    masks: Masks | None = None
+
+
+def prepare(
+    sample: DetectionSample, image: Picture, objects: Moved, placement: Placement | None = None
+) -> PreparedDetection:
+    """Image and objects as tensors.
+
+    Without a placement, that is in training, a mask keeps no pixel whose centre lies outside of its box: a sample that
+    was resampled twice could have some.
+    """
+    kept = objects.kept
     target: DetectionTarget = {
         "image_id": sample["image_id"],
-        "boxes": torch.from_numpy(boxes.astype(np.float32).reshape(-1, 4)),
+        "boxes": torch.from_numpy(objects.boxes.astype(np.float32).reshape(-1, 4)),
         "labels": torch.from_numpy(sample["labels"][kept]),
         "difficult": torch.from_numpy(sample["difficult"][kept]),
         "original_size": (sample["image"].shape[0], sample["image"].shape[1]),
     }
+    if placement is not None:
+        target["placement"] = placement
+    if "crowd" in sample:
+        target["crowd"] = torch.from_numpy(sample["crowd"][kept])
+    if objects.masks is not None:
+        masks = objects.masks.copy()  # mirrored, its strides are negative
+        if placement is None:
+            masks &= box_masks(objects.boxes, *masks.shape[1:])
+        target["masks"] = torch.from_numpy(masks)
     return PreparedDetection(image_tensor(image), target)
+
+
+def masks_of(sample: DetectionSample, kept: NDArray[np.int64], lookup: Lookup) -> Masks | None:
+    """The masks of some of a sample's objects as a new picture shows them; None where the sample has none."""
+    return look_up(sample["masks"][kept], lookup) if "masks" in sample else None
+
+
+def stretch_objects(sample: DetectionSample, height: int, width: int) -> tuple[Moved, Placement]:
+    """All objects in the picture stretched to a size, and where it shows the file."""
+    old_height, old_width = sample["image"].shape[:2]
+    placement = Placement(width / old_width, height / old_height)
+    boxes = sample["boxes"] * np.array([placement.x_scale, placement.y_scale] * 2, np.float32)
+    kept = all_objects(sample)
+    lookup = Lookup(stretched(old_height, height), stretched(old_width, width))
+    return Moved(boxes, kept, masks_of(sample, kept, lookup)), placement
+
+
+def mirror(image: Picture, objects: Moved) -> tuple[Picture, Moved]:
+    """Picture and objects left to right."""
+    masks = None if objects.masks is None else objects.masks[:, :, ::-1]
+    return image[:, ::-1], Moved(flip_boxes(objects.boxes, image.shape[1]), objects.kept, masks)
 
 
 def flip_boxes(boxes: Boxes, width: int) -> Boxes:

@@ -6,6 +6,7 @@ import numpy as np
 from lightning_cv.contracts import DetectionSample, SegmentationSample
 from lightning_cv.transforms.common import (
     DetectionTransform,
+    Moved,
     PreparedDetection,
     PreparedMask,
     SegmentationTransform,
@@ -17,8 +18,8 @@ from lightning_cv.transforms.common import (
 class DetectionPipeline(DetectionTransform):
     """Transforms of albumentations in turn; boxes left with less than a pixel of area are dropped.
 
-    All images of a batch must come out at one size: end with a resize or a crop. Each object takes its position
-    through the pipeline with it, from which its label and marks are found again.
+    Each object takes its position through the pipeline with it, from which its label, marks and mask are found again:
+    albumentations drops boxes, but not the masks that go with them.
     """
 
     def __init__(self, transforms: list[A.BasicTransform]) -> None:
@@ -33,11 +34,14 @@ class DetectionPipeline(DetectionTransform):
         """The augmented sample."""
         self.pipeline.set_random_seed(seed)
         positions = np.arange(len(sample["labels"]))
-        changed = self.pipeline(image=sample["image"], bboxes=sample["boxes"], positions=positions)
+        masks = {"masks": sample["masks"].view(np.uint8)} if "masks" in sample and len(positions) else {}
+        changed = self.pipeline(image=sample["image"], bboxes=sample["boxes"], positions=positions, **masks)
         height, width = changed["image"].shape[:2]
         boxes = np.asarray(changed["bboxes"], np.float32).reshape(-1, 4)
         boxes = np.clip(boxes, 0, np.array([width, height, width, height], np.float32))  # rounding may pass the edge
-        return prepare(sample, changed["image"], boxes, np.asarray(changed["positions"], np.int64))
+        kept = np.asarray(changed["positions"], np.int64)
+        seen = np.asarray(changed["masks"], np.bool_)[kept] if masks else np.zeros((0, height, width), np.bool_)
+        return prepare(sample, changed["image"], Moved(boxes, kept, seen if "masks" in sample else None))
 
 
 class SegmentationPipeline(SegmentationTransform):

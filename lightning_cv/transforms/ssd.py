@@ -13,12 +13,15 @@ from lightning_cv.transforms.common import (
     MEAN_COLOUR,
     Boxes,
     DetectionTransform,
+    Moved,
     Picture,
     PreparedDetection,
-    flip_boxes,
+    masks_of,
+    mirror,
     prepare,
     resize,
 )
+from lightning_cv.transforms.masks import Lookup, placed
 
 
 class Window(NamedTuple):
@@ -102,20 +105,38 @@ class SSDTrain(DetectionTransform):
         if rng.random() < self.zoom_probability:
             window = zoom_out(height, width, self.max_zoom, rng)
         window = iou_crop(sample["boxes"], window, rng)
-        image, scale, shift = _look_through(sample["image"], window, self.size, rng, self.colour)
-        kept, boxes = _boxes_in(sample["boxes"], window, scale, shift, self.size)
+        image, cuts = _look_through(sample["image"], window, self.size, rng, self.colour)
+        kept, boxes = _boxes_in(sample["boxes"], window, cuts, self.size)
+        lookup = Lookup(*(placed(*cut.source, *cut.target, self.size) for cut in reversed(cuts)))
+        objects = Moved(boxes, kept, masks_of(sample, kept, lookup))
         if rng.random() < 0.5:
-            image, boxes = image[:, ::-1], flip_boxes(boxes, self.size)
-        return prepare(sample, image, boxes, kept)
+            image, objects = mirror(image, objects)
+        return prepare(sample, image, objects)
 
 
-def _boxes_in(
-    boxes: Boxes, window: Window, scale: NDArray[np.float64], shift: NDArray[np.float64], size: int
-) -> tuple[NDArray[np.int64], Boxes]:
+class Cut(NamedTuple):
+    """Along one axis: the pixels of the picture that are shown, first and past the last, and those that show them."""
+
+    source: tuple[int, int]
+    target: tuple[int, int]
+
+    @property
+    def scale(self) -> float:
+        """New pixels to an old one."""
+        return (self.target[1] - self.target[0]) / (self.source[1] - self.source[0])
+
+    @property
+    def shift(self) -> float:
+        """New place of the picture's edge."""
+        return self.target[0] - self.scale * self.source[0]
+
+
+def _boxes_in(boxes: Boxes, window: Window, cuts: tuple[Cut, Cut], size: int) -> tuple[NDArray[np.int64], Boxes]:
     """Positions of the boxes whose centre the window holds, and those boxes in the window's image, clipped to it."""
     x, y = (boxes[:, 0] + boxes[:, 2]) / 2, (boxes[:, 1] + boxes[:, 3]) / 2
     kept = np.flatnonzero((x >= window.x1) & (x <= window.x2) & (y >= window.y1) & (y <= window.y2))
-    moved = np.clip(boxes[kept] * np.tile(scale, 2) + np.tile(shift, 2), 0, size).astype(np.float32)
+    scale, shift = np.array([cut.scale for cut in cuts] * 2), np.array([cut.shift for cut in cuts] * 2)
+    moved = np.clip(boxes[kept] * scale + shift, 0, size).astype(np.float32)
     large = (moved[:, 2:] - moved[:, :2] >= 1).all(axis=1)
     return kept[large], moved[large]
 
@@ -125,37 +146,32 @@ _INTERPOLATIONS = (cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INT
 
 def _look_through(
     image: Picture, window: Window, size: int, rng: np.random.Generator, colour: float
-) -> tuple[Picture, NDArray[np.float64], NDArray[np.float64]]:
-    """What the window shows, (S, S, 3), and the scale and shift, each (x, y), that take the picture's points there.
+) -> tuple[Picture, tuple[Cut, Cut]]:
+    """What the window shows, (S, S, 3), and the cuts along x and y.
 
-    The part of the picture in the window is cut at whole pixels on both sides; scale and shift are those of this cut,
-    so that boxes stay exact.
+    The part of the picture in the window is cut at whole pixels on both sides; boxes follow this cut, so that they
+    stay exact.
     """
-    cuts = [
-        _cut(low, high, extent, size)
-        for low, high, extent in ((window.x1, window.x2, image.shape[1]), (window.y1, window.y2, image.shape[0]))
-    ]
-    (source_x, target_x), (source_y, target_y) = cuts
-    part = np.ascontiguousarray(image[source_y[0] : source_y[1], source_x[0] : source_x[1]])
+    x = _cut(window.x1, window.x2, image.shape[1], size)
+    y = _cut(window.y1, window.y2, image.shape[0], size)
+    part = np.ascontiguousarray(image[slice(*y.source), slice(*x.source)])
     interpolation = _INTERPOLATIONS[rng.integers(len(_INTERPOLATIONS))]
-    part = resize(part, target_y[1] - target_y[0], target_x[1] - target_x[0], interpolation)
+    part = resize(part, y.target[1] - y.target[0], x.target[1] - x.target[0], interpolation)
     if colour > 0:
         part = distort_colours(part, rng, colour)
-    scale = np.array([(target[1] - target[0]) / (source[1] - source[0]) for source, target in cuts])
-    shift = np.array([target[0] for _, target in cuts]) - scale * np.array([source[0] for source, _ in cuts])
     if part.shape[:2] == (size, size):
-        return part, scale, shift
+        return part, (x, y)
     canvas = np.empty((size, size, 3), np.uint8)
     canvas[:] = MEAN_COLOUR
-    canvas[target_y[0] : target_y[1], target_x[0] : target_x[1]] = part
-    return canvas, scale, shift
+    canvas[slice(*y.target), slice(*x.target)] = part
+    return canvas, (x, y)
 
 
-def _cut(low: float, high: float, extent: int, size: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Along one axis: the pixels of the picture that the window low..high shows, and those of the image they fill."""
+def _cut(low: float, high: float, extent: int, size: int) -> Cut:
+    """What the window low..high shows of `extent` pixels in an image of `size`."""
     first = min(max(0, math.floor(low + 0.5)), extent - 1)
     last = max(min(extent, math.floor(high + 0.5)), first + 1)
     zoom = size / (high - low)
     start = min(max(0, math.floor((first - low) * zoom + 0.5)), size - 1)
     end = max(min(size, math.floor((last - low) * zoom + 0.5)), start + 1)
-    return (first, last), (start, end)
+    return Cut((first, last), (start, end))

@@ -48,7 +48,8 @@ def test_starting_anywhere_gives_the_tail(size, batch_size, world_size, drop_las
 
 def test_starting_anywhere_with_fewer_batches_an_epoch_than_there_are():
     settings = {"size": 40, "batch_size": 4, "seed": 1, "shuffle": True}
-    whole = list(itertools.chain(*(epoch[:3] for epoch in batches(4, **settings))))
+    whole = list(itertools.chain(*(epoch[:3] for epoch in batches(4, limit=3, **settings))))
+    assert [batch[0].batch for batch in whole] == list(range(12))
     for start in range(len(whole)):
         sampler = CounterBatchSampler(start=start, limit=3, **settings)
         tail = []
@@ -96,7 +97,7 @@ def test_evaluation_sees_every_sample_exactly_once(size, world_size):
 
 
 def test_in_order_by_hand():
-    assert list(CounterBatchSampler(3, 2)) == [[Draw(0, 0), Draw(0, 1)], [Draw(0, 2)]]
+    assert list(CounterBatchSampler(3, 2)) == [[Draw(0, 0, 0), Draw(0, 1, 0)], [Draw(0, 2, 1)]]
     assert list(CounterBatchSampler(3, 2, drop_last=True)) == [[Draw(0, 0), Draw(0, 1)]]
 
 

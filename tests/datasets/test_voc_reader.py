@@ -6,10 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 
 from lightning_cv.datasets.errors import DataError
 from lightning_cv.datasets.images import PackedPixels, read_rgb
-from lightning_cv.datasets.voc import VOC_CLASSES, VOCDetection, VOCSegmentation
+from lightning_cv.datasets.repairs import DataWarning
+from lightning_cv.datasets.voc import VOC_CLASSES, VOCDetection, VOCInstances, VOCSegmentation
+from lightning_cv.datasets.voc_lists import SEG11VALID, TRAINAUG
 
 XML = """<annotation><folder>VOC2007</folder><filename>{image}</filename>
 <size><width>20</width><height>10</height><depth>3</depth></size>{objects}</annotation>"""
@@ -20,6 +23,13 @@ HEAD = "<part><name>head</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>2</xmax
 
 def an_object(name, *corners, difficult=0, part=""):
     return OBJECT.format(None, *corners, name=name, difficult=difficult, part=part)
+
+
+def write_c(folder, objects, text=XML):
+    (folder / "Annotations/c.xml").write_text(text.format(image="c.jpg", objects=objects))
+
+
+GOOD = an_object("dog", 3, 2, 5, 4)
 
 
 @pytest.fixture
@@ -83,10 +93,137 @@ def test_joined_lists_name_an_image_once(root, folder):
     assert VOCDetection(root, "2007", "train+val+more").ids == ["a", "b", "c"]
 
 
-def test_a_box_that_passes_the_edge_is_clipped(root, folder):
-    text = XML.format(image="c.jpg", objects=an_object("cat", 15, 5, 21, 14))
-    (folder / "Annotations/c.xml").write_text(text)
-    assert VOCDetection(root, "2007", "val")[0]["boxes"].tolist() == [[14, 4, 20, 10]]
+def test_truncated_marks(root, folder):
+    cut_off = an_object("cat", 1, 1, 4, 4).replace("<difficult>", "<truncated>1</truncated><difficult>")
+    write_c(folder, GOOD + cut_off)
+    assert VOCDetection(root, "2007", "val")[0]["truncated"].tolist() == [False, True]
+
+
+def test_images_with_a_single_object(root, folder):
+    """a has one object that is not difficult, b none, c two."""
+    write_c(folder, GOOD + GOOD)
+    dataset = VOCDetection(root, "2007", "train+val", single_object=True, cache=True)
+    assert dataset.ids == ["a"]
+    assert dataset[0]["labels"].tolist() == [15]
+    assert dataset[0]["boxes"].tolist() == [[0, 0, 20, 10]]
+
+
+# --- lists of several years
+
+
+@pytest.fixture
+def years(root):
+    """VOC2007, and VOC2012 with the images c (another picture under a known id), d and e."""
+    first, second = (root / f"VOCdevkit/VOC{year}" for year in ("2007", "2012"))
+    shutil.copytree(first, second)
+    for old, new in (("a", "d"), ("b", "e")):
+        for name in (f"JPEGImages/{old}.jpg", f"Annotations/{old}.xml", f"SegmentationClass/{old}.png"):
+            (second / name).rename(second / name.replace(f"{old}.", f"{new}."))
+        xml = second / f"Annotations/{new}.xml"
+        xml.write_text(xml.read_text().replace(f"{old}.jpg", f"{new}.jpg"))
+    for kind in ("Main", "Segmentation"):
+        (second / f"ImageSets/{kind}/train.txt").write_text("d\ne\n")
+    return root
+
+
+@pytest.mark.parametrize("reader", [VOCDetection, VOCSegmentation])
+def test_a_union_of_years(years, reader):
+    dataset = reader(years, "2007", "train+2012/train")
+    assert dataset.ids == ["a", "b", "d", "e"]
+    assert [int(dataset[index]["image"].mean()) for index in range(4)] == [0, 40, 0, 40]
+
+
+def test_lists_can_be_taken_away(years):
+    assert VOCDetection(years, "2007", "train+val+2012/train - 2007/train - 2012/val").ids == ["d", "e"]
+    with pytest.raises(DataError, match="leaves no image"):
+        VOCDetection(years, "2007", "train - train")
+
+
+def test_a_missing_year_is_named(years):
+    with pytest.raises(DataError, match=r"VOC2011.*data get voc2011"):
+        VOCDetection(years, "2007", "train+2011/val")
+
+
+@pytest.fixture
+def with_sbd(years):
+    """SBD with the images c, of VOC, and f."""
+    folder = years / "sbd"
+    for name in ("img", "cls"):
+        (folder / name).mkdir(parents=True)
+    for image_id in ("c", "f"):
+        Image.fromarray(np.full((10, 20, 3), 200, np.uint8)).save(folder / f"img/{image_id}.jpg")
+        mask = np.full((10, 20), 9, np.uint8)
+        savemat(folder / f"cls/{image_id}.mat", {"GTcls": {"Segmentation": mask, "CategoriesPresent": [9]}})
+    (folder / "train.txt").write_text("f\n")
+    (folder / "val.txt").write_text("c\n")
+    return years
+
+
+def test_the_augmented_training_list(with_sbd):
+    """VOC's masks where VOC has them, SBD's elsewhere; VOC's validation images, also those in SBD, left out."""
+    dataset = VOCSegmentation(with_sbd, "2012", TRAINAUG, cache=True)
+    assert dataset.ids == ["d", "e", "f"]
+    assert (dataset[2]["mask"] == 9).all()
+    assert set(np.unique(dataset[0]["mask"])) == {0, 15, 255}
+
+
+def test_the_validation_list_of_fcn(with_sbd):
+    shutil.copytree(with_sbd / "VOCdevkit/VOC2012", with_sbd / "VOCdevkit/VOC2011")
+    lists = with_sbd / "VOCdevkit/VOC2011/ImageSets/Segmentation"
+    (lists / "val.txt").write_text("c\nd\n")
+    (with_sbd / "sbd/train.txt").write_text("f\nd\n")
+    assert VOCSegmentation(with_sbd, "2012", SEG11VALID).ids == ["c"]
+
+
+def test_a_damaged_mask_of_sbd(with_sbd):
+    (with_sbd / "sbd/cls/f.mat").write_bytes(b"MATLAB 5.0 MAT-file" + bytes(100))
+    dataset = VOCSegmentation(with_sbd, "2012", "sbd/train")
+    with pytest.raises(DataError, match=r"cls/f\.mat: not a readable mask of SBD"):
+        dataset[0]
+
+
+# --- masks of objects
+
+
+@pytest.fixture
+def with_objects(root, folder):
+    """c holds a cat, left, and a dog, right; its object mask counts them in that order."""
+    write_c(folder, an_object("cat", 1, 1, 8, 10) + an_object("dog", 11, 1, 20, 10))
+    classes, objects = (np.zeros((10, 20), np.uint8) for _ in range(2))
+    classes[:, :8], objects[:, :8] = 8, 1
+    classes[:, 10:], objects[:, 10:] = 12, 2
+    classes[:, 8:10] = objects[:, 8:10] = 255
+    (folder / "SegmentationObject").mkdir()
+    Image.fromarray(classes).save(folder / "SegmentationClass/c.png")
+    Image.fromarray(objects).save(folder / "SegmentationObject/c.png")
+    return root
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_object_masks(with_objects, folder, swapped):
+    """Also where the numbers of the mask are not the order of the annotation: the classes tell."""
+    if swapped:
+        objects = np.array(Image.open(folder / "SegmentationObject/c.png"))
+        objects[objects < 255] = np.array([0, 2, 1], np.uint8)[objects[objects < 255]]
+        Image.fromarray(objects).save(folder / "SegmentationObject/c.png")
+    sample = VOCInstances(with_objects, "2007", "val")[0]
+    assert sample["labels"].tolist() == [8, 12]
+    assert sample["masks"].dtype == np.bool_
+    assert [np.flatnonzero(mask.any(axis=0)).tolist() for mask in sample["masks"]] == [[*range(8)], [*range(10, 20)]]
+
+
+def test_an_object_without_pixels_is_left_out(with_objects, folder):
+    objects = np.array(Image.open(folder / "SegmentationObject/c.png"))
+    objects[objects == 1] = 0
+    Image.fromarray(objects).save(folder / "SegmentationObject/c.png")
+    sample = VOCInstances(with_objects, "2007", "val")[0]
+    assert sample["labels"].tolist() == [12]
+    assert sample["masks"].shape == (1, 10, 20)
+
+
+def test_images_of_sbd_have_no_objects(with_sbd):
+    with pytest.raises(DataError, match="SBD, which have no annotated boxes"):
+        VOCInstances(with_sbd, "2012", "sbd/train")
 
 
 def test_class_masks_and_their_labels(root):
@@ -145,12 +282,12 @@ def test_a_rotation_noted_in_exif_is_not_applied(root, folder):
 # --- bad input
 
 
-def refused(root: Path, *pieces: str, reader=VOCDetection, split="train+val") -> None:
+def refused(root: Path, *pieces: str, reader=VOCDetection, split="train+val", **options) -> None:
     """Reading everything raises a DataError whose message has all the pieces on one line, and no file is lost."""
     before = sorted(path for path in root.rglob("*"))
 
     def read_everything():
-        dataset = reader(root, "2007", split)
+        dataset = reader(root, "2007", split, **options)
         return [dataset[index] for index in range(len(dataset))]
 
     with pytest.raises(DataError) as caught:
@@ -214,22 +351,63 @@ def test_xml_that_is_not_voc(root, folder):
     refused(root, "Annotations/a.xml is not a VOC annotation", "<svg>")
 
 
-@pytest.mark.parametrize("box", ["", "<bndbox><xmin>1</xmin></bndbox>", "<bndbox><xmin>x</xmin></bndbox>"])
+@pytest.mark.parametrize("box", ["<bndbox><xmin>1</xmin></bndbox>", "<bndbox><xmin>x</xmin></bndbox>"])
 def test_object_without_corners(root, folder, box):
-    (folder / "Annotations/c.xml").write_text(
-        XML.format(image="c.jpg", objects=f"<object><name>cat</name>{box}</object>")
-    )
+    write_c(folder, f"<object><name>cat</name>{box}</object>")
     refused(root, "Annotations/c.xml is not a VOC annotation", "<bndbox>")
 
 
-def test_box_without_pixels(root, folder):
-    (folder / "Annotations/c.xml").write_text(XML.format(image="c.jpg", objects=an_object("cat", 9, 2, 8, 4)))
-    refused(root, "Annotations/c.xml has an empty box", "'9'", "'8'")
+MENDED = {
+    "swapped corners put in order": (an_object("cat", 9, 4, 8, 2), [7, 1, 9, 4]),
+    "box cut to the picture": (an_object("cat", 15, 5, 21, 14), [14, 4, 20, 10]),
+}
+LEFT_OUT = {
+    "box without area in the picture left out": an_object("cat", 30, 2, 40, 4),
+    "box with coordinates that are no numbers left out": an_object("cat", "nan", 2, 40, 4),
+    "object without a box left out": "<object><name>cat</name></object>",
+}
 
 
-def test_box_outside_its_image(root, folder):
-    (folder / "Annotations/c.xml").write_text(XML.format(image="c.jpg", objects=an_object("cat", 30, 2, 40, 4)))
-    refused(root, "JPEGImages/c.jpg is 20 x 10 pixels", "box outside")
+@pytest.mark.parametrize("kind", MENDED)
+def test_a_box_that_can_be_mended_is(root, folder, kind):
+    write_c(folder, MENDED[kind][0] + GOOD)
+    with pytest.warns(DataWarning, match=rf"split val: 1 x {kind} \(first: .*c.xml, object 1\)"):
+        sample = VOCDetection(root, "2007", "val")[0]
+    assert sample["boxes"].tolist() == [MENDED[kind][1], [2, 1, 5, 4]]
+    refused(root, "c.xml, object 1", kind, "strict", strict=True)
+
+
+@pytest.mark.parametrize("kind", LEFT_OUT)
+def test_a_box_that_cannot_be_mended_is_left_out(root, folder, kind):
+    write_c(folder, GOOD + LEFT_OUT[kind] + GOOD)
+    with pytest.warns(DataWarning, match=rf"1 x {kind} \(first: .*c.xml, object 2\)"):
+        sample = VOCDetection(root, "2007", "val")[0]
+    assert sample["boxes"].tolist() == [[2, 1, 5, 4]] * 2
+    assert sample["labels"].tolist() == [12, 12]
+    refused(root, "c.xml, object 2", kind, "strict", strict=True)
+
+
+def test_repairs_are_counted_and_told_once(root, folder):
+    write_c(folder, an_object("cat", 9, 4, 8, 2) * 3 + an_object("cat", 30, 2, 40, 4))
+    with pytest.warns(DataWarning) as told:
+        VOCDetection(root, "2007", "val")
+    assert len(told) == 1
+    assert "3 x swapped corners" in str(told[0].message)
+    assert "1 x box without area" in str(told[0].message)
+
+
+@pytest.mark.parametrize(
+    "size", ["", "<size><width>x</width></size>", "<size><width>40</width><height>10</height></size>"]
+)
+def test_a_picture_smaller_than_its_annotation_says(root, folder, size):
+    text = f"<annotation><filename>{{image}}</filename>{size}{{objects}}</annotation>"
+    write_c(folder, an_object("cat", 15, 5, 30, 9) + an_object("cat", 30, 2, 40, 4) + GOOD, text)
+    dataset = VOCDetection(root, "2007", "val")
+    with pytest.warns(DataWarning, match="c.jpg is 20 x 10 pixels, smaller than its annotation says"):
+        sample = dataset[0]
+    assert sample["boxes"].tolist() == [[14, 4, 20, 9], [2, 1, 5, 4]]
+    assert sample["labels"].tolist() == [8, 12]
+    refused(root, "c.jpg is 20 x 10 pixels", "strict", strict=True)
 
 
 def test_unknown_class(root, folder):
@@ -320,3 +498,25 @@ def test_real_voc2012_parts_are_no_objects(shared_data):
     dataset = VOCDetection(shared_data, "2012", "+".join(sorted(splits)))
     assert len(dataset) == 63
     assert sum(len(dataset[index]["labels"]) for index in range(63)) == 158
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(("year", "masks"), [("2007", 67), ("2012", 27)])
+def test_real_object_masks(shared_data, year, masks):
+    dataset = VOCInstances(shared_data, year, "derived_object")
+    assert len(dataset) == masks
+    for index in range(masks):
+        sample = dataset[index]
+        assert len(sample["masks"]) == len(sample["boxes"]) > 0
+        for mask, box in zip(sample["masks"], sample["boxes"], strict=True):
+            ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+            frame = np.array([xs[0], ys[0], xs[-1] + 1, ys[-1] + 1])
+            assert np.abs(frame - box).max() <= 12, (sample["image_id"], frame, box)
+
+
+@pytest.mark.data
+def test_real_union(shared_data):
+    years = {"2007": "train+val+test", "2012": "2012/train+2012/val"}
+    sizes = {year: len(VOCDetection(shared_data, year, split)) for year, split in years.items()}
+    joined = VOCDetection(shared_data, "2007", "+".join(years.values()))
+    assert len(joined) == sum(sizes.values())

@@ -1,0 +1,104 @@
+"""Which images a split of a VOC folder names, over several years, and where their files lie.
+
+A split is a list of `ImageSets`, or several: "train+val", "2007/trainval+2012/trainval", "2011/val - sbd/train".
+"""
+
+import re
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from lightning_cv.datasets.errors import DataError
+
+Kind = Literal["Main", "Segmentation"]
+SBD = "sbd"
+"""The year that stands for the Semantic Boundaries Dataset (Hariharan et al. 2011), in the folder `sbd` of the root."""
+
+SEG11VALID = "2011/val - sbd/train"
+"""The 736 images on which Shelhamer et al. 2017 (FCN) report: VOC 2011's validation without SBD's training images."""
+TRAINAUG = "2012/train+sbd/train+sbd/val - 2012/val"
+"""The 10,582 training images usual since Chen et al. 2015 (DeepLab): VOC 2012 and SBD, not VOC 2012's validation."""
+
+
+class Listed(NamedTuple):
+    """An image that a list names, and the folder of its year."""
+
+    folder: Path
+    image_id: str
+
+    @property
+    def of_sbd(self) -> bool:
+        """Whether its mask is one of SBD's MATLAB files."""
+        return self.folder.name == SBD
+
+    @property
+    def image(self) -> Path:
+        """Its picture."""
+        return self.folder / ("img" if self.of_sbd else "JPEGImages") / f"{self.image_id}.jpg"
+
+    @property
+    def class_mask(self) -> Path:
+        """Its class mask."""
+        name = f"cls/{self.image_id}.mat" if self.of_sbd else f"SegmentationClass/{self.image_id}.png"
+        return self.folder / name
+
+
+def read_split(root: str | Path, year: str, kind: Kind, split: str) -> list[Listed]:
+    """The images of a split, each id once, in the order of the lists.
+
+    Args:
+        root: the folder that holds `VOCdevkit` and, where a term says so, `sbd`.
+        year: of the terms that name none.
+        kind: folder of the lists.
+        split: terms joined by "+" or, with spaces around it, "-", which takes images away; a term is the name of a
+            list, or year/name.
+    """
+    chosen: dict[str, Listed] = {}
+    sign = "+"
+    for part in re.split(r"(\+|\s-\s)", split):
+        if part.strip() in ("+", "-"):
+            sign = part.strip()
+            continue
+        term_year, _, name = part.strip().rpartition("/")
+        folder = year_folder(root, term_year or year)
+        for image_id in _read_list(folder, kind, name):
+            if sign == "+":
+                chosen.setdefault(image_id, Listed(folder, image_id))
+            else:
+                chosen.pop(image_id, None)
+    if not chosen:
+        raise DataError(f"split {split!r} below {root} leaves no image")
+    return list(chosen.values())
+
+
+def year_folder(root: str | Path, year: str) -> Path:
+    """The folder of a year, or of SBD."""
+    folder = Path(root) / SBD if year == SBD else Path(root) / "VOCdevkit" / f"VOC{year}"
+    if not folder.is_dir():
+        name = SBD if year == SBD else f"voc{year}"
+        raise DataError(
+            f"no folder {folder}: fetch the real pictures with `lightning-cv data get {name} --root {root}` "
+            f"or draw scenes with `lightning-cv data draw --root {root}`"
+        )
+    return folder
+
+
+def _read_list(folder: Path, kind: Kind, name: str) -> list[str]:
+    lists = folder if folder.name == SBD else folder / "ImageSets" / kind
+    path = lists / f"{name}.txt"
+    if not path.is_file():
+        known = sorted(file.stem for file in lists.glob("*.txt") if "_" not in file.stem)
+        raise DataError(f"no list {path}: splits here are {', '.join(known) or '(none)'}")
+    listed = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
+    if not listed:
+        raise DataError(f"{path} lists no image")
+    return listed
+
+
+def refuse_missing(paths: list[Path], asked_by: str) -> None:
+    """An error where a file is missing; one look into each folder."""
+    there: dict[Path, set[str]] = {}
+    for path in paths:
+        if path.parent not in there:
+            there[path.parent] = {file.name for file in path.parent.iterdir()} if path.parent.is_dir() else set()
+        if path.name not in there[path.parent]:
+            raise DataError(f"no file {path}, which split {asked_by} names")

@@ -1,0 +1,293 @@
+"""Two-stage, YOLO, mosaic and R-CNN presets by hand; scenes at random through every preset."""
+
+import numpy as np
+import pytest
+import torch
+
+from lightning_cv.contracts import Draw
+from lightning_cv.datamodules.base import BatchDataset
+from lightning_cv.datamodules.batches import collate_detection
+from lightning_cv.datasets.drawn import draw_scene
+from lightning_cv.transforms import (
+    DetectionEval,
+    FlipOnly,
+    LetterboxEval,
+    Mosaic,
+    ShorterSideEval,
+    ShorterSideTrain,
+    SSDTrain,
+    YOLOTrain,
+    restore_boxes,
+    warp_region,
+)
+from lightning_cv.transforms.masks import Lookup, look_up
+from lightning_cv.transforms.yolo import distort_hsv
+
+
+def sample_of(boxes, height=40, width=80, image=None, masks=False):
+    boxes = np.array(boxes, np.float32).reshape(-1, 4)
+    sample = {
+        "image_id": "x",
+        "image": np.zeros((height, width, 3), np.uint8) if image is None else image,
+        "boxes": boxes,
+        "labels": np.arange(1, len(boxes) + 1),
+        "difficult": np.zeros(len(boxes), np.bool_),
+    }
+    if masks:
+        ys, xs = np.arange(height)[:, None] + 0.5, np.arange(width)[None] + 0.5
+        sample["masks"] = np.array(
+            [(xs > x1) & (xs < x2) & (ys > y1) & (ys < y2) for x1, y1, x2, y2 in boxes], np.bool_
+        ).reshape(-1, height, width)
+    return sample
+
+
+def scene(seed):
+    """A drawn scene, or for every fifth seed one without objects."""
+    drawn = draw_scene(seed, 96)
+    keep = slice(0, 0) if seed % 5 == 0 else slice(None)
+    return {
+        "image_id": f"scene_{seed}",
+        "image": drawn.image,
+        "boxes": drawn.boxes[keep],
+        "labels": drawn.labels[keep],
+        "difficult": drawn.labels[keep] % 2 == 0,
+        "crowd": drawn.labels[keep] % 3 == 0,
+        "masks": drawn.instance_masks[keep],
+    }
+
+
+# --- two-stage
+
+
+def test_shorter_side_by_hand():
+    image, target = ShorterSideEval(600, 1000)(sample_of([[10, 0, 30, 375]], 375, 500), 0)
+    assert image.shape == (3, 600, 800)
+    assert target["boxes"].tolist() == [pytest.approx([16, 0, 48, 600])]
+    assert ShorterSideEval(600, 1000)(sample_of([], 200, 500), 0).image.shape == (3, 400, 1000)
+    assert ShorterSideEval(600, 1000).image(np.zeros((375, 500, 3), np.uint8)).shape == (3, 600, 800)
+
+
+def test_one_of_the_scales_is_drawn():
+    shapes = {ShorterSideTrain([40, 60])(sample_of([]), seed).image.shape for seed in range(20)}
+    assert shapes == {(3, 40, 80), (3, 60, 120)}
+
+
+def test_images_of_different_sizes_are_padded_in_a_batch():
+    samples = [ShorterSideEval(40, 90)(sample_of([[0, 0, 8, 8]], 40, width, masks=True), 0) for width in (40, 80)]
+    batch = collate_detection(samples)
+    assert batch["images"].shape == (2, 3, 40, 80)
+    assert [target["masks"].shape for target in batch["targets"]] == [(1, 40, 80)] * 2
+    assert batch["targets"][0]["masks"].sum() == 64
+    assert batch["images"][0, :, 0, 40:].unique().numel() == 3  # the mean colour
+
+
+@pytest.mark.parametrize("lengths", [(0, 10), (20, 10)])
+def test_lengths_that_make_no_sense(lengths):
+    with pytest.raises(ValueError, match="shorter must be 1 to longer"):
+        ShorterSideEval(*lengths)
+    with pytest.raises(ValueError, match="shorter must be 1 to longer"):
+        ShorterSideTrain([lengths[0]], lengths[1])
+
+
+# --- YOLO
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 80), (80, 40), (33, 97), (50, 50)])
+def test_letterbox_restores_its_boxes(height, width):
+    sample = sample_of([[0, 0, width, height], [3, 5, 20, 31]], height, width)
+    image, target = LetterboxEval(64)(sample, 0)
+    assert image.shape == (3, 64, 64)
+    restored = restore_boxes(target["boxes"], target["placement"])
+    torch.testing.assert_close(restored, torch.from_numpy(sample["boxes"]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(LetterboxEval(64).image(sample["image"]), image)
+    assert LetterboxEval(64).placement(height, width) == target["placement"]
+
+
+def test_letterbox_by_hand():
+    image, target = LetterboxEval(64)(sample_of([[0, 0, 80, 40]]), 0)
+    assert target["boxes"].tolist() == [[0, 16, 64, 48]]
+    assert (image[:, 16:48] == 0).all()
+    assert (image[:, :16] == 128 / 255).all()
+    assert (image[:, 48:] == 128 / 255).all()
+
+
+def test_yolo_keeps_the_whole_picture_without_zoom():
+    sample = sample_of([[0, 0, 80, 40]])
+    boxes = torch.cat([YOLOTrain(64, jitter=0.3)(sample, seed).target["boxes"] for seed in range(200)])
+    sides = boxes[:, 2:] - boxes[:, :2]
+    assert len(boxes) == 200
+    assert (sides.max(dim=1).values == 64).all()
+    ratio = sides[:, 0] / sides[:, 1]  # 2, times 0.7 / 1.3 to 1.3 / 0.7
+    assert 2 * 0.7 / 1.3 - 0.05 <= ratio.min() < 1.5
+    assert 2.7 < ratio.max() <= 2 * 1.3 / 0.7 + 0.25
+
+
+def test_the_size_changes_every_ten_batches_and_is_the_same_in_a_batch():
+    preset = YOLOTrain(sizes=[64, 96, 128])
+    sizes = [preset.for_batch(number, 5).size for number in range(400)]
+    blocks = [set(sizes[start : start + 10]) for start in range(0, 400, 10)]
+    assert all(len(block) == 1 for block in blocks)
+    assert set(sizes) == {64, 96, 128}
+    assert [preset.for_batch(number, 6).size for number in range(400)] != sizes
+    dataset = BatchDataset([sample_of([[0, 0, 9, 9]])] * 4, preset, collate_detection, seed=5)
+    for number in (0, 10, 20, 30):
+        batch = dataset[[Draw(0, index, number) for index in range(4)]]
+        assert batch["images"].shape == (4, 3, sizes[number], sizes[number])
+
+
+def test_hsv_by_hand():
+    rng = np.random.default_rng(0)
+    grey = np.full((2, 2, 3), 100, np.uint8)
+    np.testing.assert_array_equal(distort_hsv(grey, rng, 0.5, 3.0, 1.0), grey)  # grey has no hue and no saturation
+    values = {int(distort_hsv(grey, rng, 0, 1.0, 2.0)[0, 0, 0]) for _ in range(300)}
+    assert 50 <= min(values) < 60
+    assert 180 < max(values) <= 200
+
+
+# --- mosaic
+
+
+def test_a_mosaic_shows_each_picture_next_to_the_centre():
+    colours = [(250, 0, 0), (0, 250, 0), (0, 0, 250), (200, 200, 200)]
+    samples = [
+        sample_of([[0, 0, 40, 40]], 40, 40, image=np.full((40, 40, 3), colour, np.uint8), masks=True)
+        for colour in colours
+    ]
+    whole = Mosaic(FlipOnly(), size=64, centre=(0.4, 0.6)).combine(samples, 3)
+    assert whole["image"].shape == (64, 64, 3)
+    for mask, box, colour in zip(whole["masks"], whole["boxes"], colours, strict=True):
+        assert (whole["image"][mask] == colour).all()
+        ys, xs = np.nonzero(mask)
+        assert [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1] == box.tolist()
+    assert whole["masks"].sum() == 64 * 64
+
+
+def test_partners_depend_on_the_seed_and_the_chance():
+    mosaic = Mosaic(FlipOnly(), probability=0.5)
+    chosen = [mosaic.partners(seed, 100) for seed in range(400)]
+    assert chosen == [mosaic.partners(seed, 100) for seed in range(400)]
+    assert {len(partners) for partners in chosen} == {0, 3}
+    assert 150 < sum(map(bool, chosen)) < 250
+    assert Mosaic(FlipOnly(), probability=0).partners(1, 9) == []
+
+
+def test_a_data_set_serves_mosaics():
+    dataset = BatchDataset([scene(seed) for seed in range(1, 5)], Mosaic(FlipOnly(), 96), collate_detection, seed=0)
+    draws = [Draw(0, index, 0) for index in range(4)]
+    first, again = dataset[draws], dataset[draws]
+    assert torch.equal(first["images"], again["images"])
+    assert [target["image_id"] for target in first["targets"]] == [f"scene_{seed}" for seed in range(1, 5)]
+    assert max(len(target["labels"]) for target in first["targets"]) > 4
+
+
+# --- R-CNN
+
+
+def test_the_context_of_a_warped_region():
+    """A box of 195 x 195 pixels fills all but 16 pixels of a square of 227 (its enlarged window is 227 + 1 wide)."""
+    image = np.zeros((400, 400, 3), np.uint8)
+    image[100:295, 100:295] = 255
+    warped = warp_region(image, (100, 100, 295, 295))
+    rows = np.flatnonzero(warped[113, :, 0] > 127)
+    assert (rows[0], rows[-1] + 1) == pytest.approx((16, 211), abs=1)
+
+
+def test_outside_the_picture_a_warped_region_is_filled():
+    warped = warp_region(np.zeros((60, 50, 3), np.uint8), (0, 0, 50, 60), size=64, context=16, fill=(9, 8, 7))
+    assert (warped[0] == (9, 8, 7)).all()
+    assert (warped[:, 0] == (9, 8, 7)).all()
+    assert (warped[20:44, 20:44] == 0).all()
+
+
+@pytest.mark.parametrize("box", [(-40, 0, -10, 20), (0, 90, 20, 120)])
+def test_a_region_outside_the_picture_is_refused(box):
+    with pytest.raises(ValueError, match="outside the picture"):
+        warp_region(np.zeros((60, 50, 3), np.uint8), box, size=64, context=4)
+
+
+def test_a_context_without_room_is_refused():
+    with pytest.raises(ValueError, match="twice the context"):
+        warp_region(np.zeros((60, 50, 3), np.uint8), (0, 0, 9, 9), size=32, context=16)
+
+
+# --- masks
+
+
+def test_lookup_by_hand():
+    masks = np.array([[[True, False], [False, True]]])
+    seen = look_up(masks, Lookup(np.array([-1, 0, 1]), np.array([1, 0])))
+    assert seen.tolist() == [[[False, False], [False, True], [True, False]]]
+
+
+# --- scenes at random through every preset
+
+PRESETS = {
+    "eval": DetectionEval(64),
+    "flip": FlipOnly(0.1),
+    "ssd": SSDTrain(64),
+    "two-stage": ShorterSideTrain([64, 96], 160),
+    "letterbox": LetterboxEval(80),
+    "yolo": YOLOTrain(sizes=[64, 96], zoom=(0.7, 1.5)),
+    "mosaic": Mosaic(SSDTrain(64), 96),
+    "mosaic, multi-scale": Mosaic(YOLOTrain(sizes=[64, 96]), 96, probability=0.5),
+}
+
+
+def check(target, shape, seed):
+    height, width = shape
+    boxes, labels, masks = target["boxes"], target["labels"], target["masks"]
+    assert len(boxes) == len(labels) == len(masks) == len(target["difficult"]) == len(target["crowd"]), seed
+    assert (boxes[:, 2:] > boxes[:, :2]).all(), seed
+    assert (boxes >= 0).all(), seed
+    assert (boxes <= torch.tensor([width, height, width, height])).all(), seed
+    assert torch.equal(target["difficult"], labels % 2 == 0), seed
+    assert torch.equal(target["crowd"], labels % 3 == 0), seed
+    assert masks.shape[1:] == shape, seed
+    xs, ys = torch.arange(width) + 0.5, torch.arange(height) + 0.5
+    inside_x = (xs >= boxes[:, :1] - 1e-3) & (xs <= boxes[:, 2:3] + 1e-3)
+    inside_y = (ys >= boxes[:, 1:2] - 1e-3) & (ys <= boxes[:, 3:] + 1e-3)
+    outside = masks & ~(inside_y[:, :, None] & inside_x[:, None, :])
+    assert not outside.any(), seed
+
+
+def run_through(preset, scenes):
+    source = [scene(seed) for seed in range(min(scenes, 200))]
+    dataset = BatchDataset(source, PRESETS[preset], collate_one_by_one, seed=11)
+    objects = 0
+    for number in range(scenes // 10):
+        draws = [Draw(number // 20, (number * 10 + k) % len(source), number) for k in range(10)]
+        for (image, target), draw in zip(dataset[draws], draws, strict=True):
+            check(target, tuple(image.shape[1:]), draw)
+            objects += len(target["labels"])
+    return objects
+
+
+def collate_one_by_one(samples):
+    return samples
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_random_scenes_stay_in_step(preset):
+    assert run_through(preset, 300) > 300
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", PRESETS)
+def test_ten_thousand_random_scenes_stay_in_step(preset):
+    assert run_through(preset, 10_000) > 10_000
+
+
+@pytest.mark.parametrize("preset", ["ssd", "mosaic, multi-scale"])
+def test_the_same_with_and_without_workers(preset):
+    source = [scene(seed) for seed in range(24)]
+    batches = [[Draw(1, index + k, 3 * index) for k in range(4)] for index in range(0, 24, 4)]
+    dataset = BatchDataset(source, PRESETS[preset], collate_detection, seed=2)
+    results = []
+    for workers in (0, 4):
+        loader = torch.utils.data.DataLoader(dataset, sampler=batches, batch_size=None, num_workers=workers)
+        results.append(list(loader))
+    for one, other in zip(*results, strict=True):
+        assert torch.equal(one["images"], other["images"])
+        for a, b in zip(one["targets"], other["targets"], strict=True):
+            assert torch.equal(a["boxes"], b["boxes"])
+            assert torch.equal(a["masks"], b["masks"])
