@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pycocotools import mask as rle
 
+from lightning_cv.datasets.coco_writers import CocoPages
 from lightning_cv.datasets.drawn import DRAWN_CLASSES, SPLITS, DrawnScene, draw_scene, scene_seed
 from lightning_cv.datasets.errors import DataError
 
@@ -62,20 +62,26 @@ def write_voc(root: str | Path, year: str, counts: dict[str, int], seed: int = 0
 
 
 def write_coco(root: str | Path, counts: dict[str, int], seed: int = 0, size: int = 128) -> Path:
-    """The folder `root` in COCO's layout: `train2017/`, `val2017/` and `annotations/instances_*.json`.
+    """The folder `root` in COCO's layout: `train2017/`, `val2017/`, `annotations/instances_*.json` and `panoptic_*`.
 
-    Segments are compressed run lengths of the visible pixels and areas are their sums. Image ids are unique over the
-    splits. Differs from COCO: ids of the categories have no gaps; no crowds.
+    Segments are compressed run lengths of the visible pixels and areas are their sums; in the panoptic json the ground
+    is stuff. Image ids are unique over the splits. Differs from COCO: no crowds, no pixel is void.
     """
 
     def fill(folder: Path) -> None:
-        (folder / "annotations").mkdir()
         for split in counts:
             (folder / f"{split}2017").mkdir()
-            content = _coco_split(folder / f"{split}2017", split, counts[split], seed, size)
-            (folder / "annotations" / f"instances_{split}2017.json").write_text(json.dumps(content))
+            info = {"description": "drawn scenes", "seed": seed, "split": split}
+            pages = CocoPages(folder / "annotations", f"{split}2017", info)
+            for index, scene in _scenes(split, counts[split], seed, size):
+                image_id = (SPLITS.index(split) + 1) * 10_000_000 + index
+                name = f"{image_id:012d}.jpg"
+                _write_jpeg(folder / f"{split}2017" / name, scene.image)
+                pages.add(image_id, name, scene)
+            pages.write()
 
-    _write_once(Path(root), _recipe("coco", counts, seed, size), fill)
+    recipe = _recipe("coco", counts, seed, size) | {"drawn": 2}  # 1 had no panoptic files
+    _write_once(Path(root), recipe, fill)
     return Path(root)
 
 
@@ -197,37 +203,3 @@ def _write_voc_lists(folder: Path, presence: dict[str, dict[str, set[int]]]) -> 
         for label, name in enumerate(DRAWN_CLASSES, start=1):
             rows = (f"{image_id} {1 if label in labels else -1:2d}\n" for image_id, labels in images.items())
             (folder / "Main" / f"{name}_{split}.txt").write_text("".join(rows))
-
-
-# --- COCO
-
-
-def _coco_split(folder: Path, split: str, count: int, seed: int, size: int) -> dict[str, Any]:
-    """Writes the pictures of a split; gives what its `instances_*.json` says."""
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for index, scene in _scenes(split, count, seed, size):
-        image_id = (SPLITS.index(split) + 1) * 10_000_000 + index
-        name = f"{image_id:012d}.jpg"
-        _write_jpeg(folder / name, scene.image)
-        images.append({"id": image_id, "file_name": name, "height": size, "width": size})
-        objects = zip(scene.labels.tolist(), scene.boxes, scene.instance_masks, strict=True)
-        for number, (label, box, mask) in enumerate(objects):
-            code = rle.encode(np.asfortranarray(mask, np.uint8))
-            x1, y1, x2, y2 = box.tolist()
-            annotations.append(
-                {
-                    "id": image_id * 100 + number,
-                    "image_id": image_id,
-                    "category_id": label,
-                    "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "area": int(np.count_nonzero(mask)),
-                    "iscrowd": 0,
-                    "segmentation": {"size": [size, size], "counts": code["counts"].decode("ascii")},
-                }
-            )
-    categories = [
-        {"id": label, "name": name, "supercategory": "drawn"} for label, name in enumerate(DRAWN_CLASSES, start=1)
-    ]
-    info = {"description": "drawn scenes", "seed": seed, "split": split}
-    return {"info": info, "licenses": [], "images": images, "annotations": annotations, "categories": categories}
