@@ -1,14 +1,17 @@
 """`lightning-cv data`: draws and fetches, whole or not at all; one line and status 2 when it cannot."""
 
+import hashlib
+import io
 import subprocess
 import sys
-from urllib.error import URLError
 
 import pytest
-import torchvision.datasets
 
+from lightning_cv.datasets import fetch as fetch_module
+from lightning_cv.datasets import sources
 from lightning_cv.datasets.drawn import DRAWN_CLASSES
 from lightning_cv.datasets.fetch import FETCHABLE, fetch
+from lightning_cv.datasets.sources import Archive, DataSet, Part
 from lightning_cv.datasets.voc import VOCDetection
 from lightning_cv.tools.data import DATA_SETS, main
 
@@ -47,76 +50,91 @@ def test_an_unwritable_place(tmp_path, capsys):
     assert (tmp_path / "file").read_text() == "in the way"
 
 
-class FakeVOC:
-    """Stands in for torchvision's downloader: writes what it is asked for, or breaks half-way."""
-
-    asked: list[tuple[str, str]] = []  # noqa: RUF012
-    broken = False
-
-    def __init__(self, root, year, image_set, download):
-        assert download
-        FakeVOC.asked.append((year, image_set))
-        folder = root / "VOCdevkit" / f"VOC{year}"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{image_set}.txt").write_text("here")
-        if FakeVOC.broken:
-            raise URLError("no route to host")
-
-
-class FakeMNIST:
-    def __init__(self, root, download):
-        assert download
-        (root / "MNIST/raw").mkdir(parents=True)
-        (root / "MNIST/raw/train-images-idx3-ubyte").write_text("here")
-
-
-@pytest.fixture(autouse=True)
-def downloaders(monkeypatch):
-    FakeVOC.asked, FakeVOC.broken = [], False
-    monkeypatch.setattr(torchvision.datasets, "VOCDetection", FakeVOC)
-    monkeypatch.setattr(torchvision.datasets, "MNIST", FakeMNIST)
-
-
-@pytest.mark.parametrize(
-    ("name", "asked"),
-    [("voc2007", [("2007", "trainval"), ("2007", "test")]), ("voc2012", [("2012", "trainval")])],
+LIST = b"000001\n"
+TOY = Archive("toy.txt", ("http://127.0.0.1:9/toy.txt",), f"md5:{hashlib.md5(LIST).hexdigest()}", 2_500_000)
+PARTS = (
+    Part("lists", (TOY,), {"toy/toy.txt": "toy.txt"}, 4),
+    Part("more", (TOY._replace(name="more.txt"),), {"toy/more.txt": "more.txt"}, 4),
 )
-def test_get_voc(tmp_path, capsys, name, asked):
-    root = tmp_path / "data"
-    assert main(["get", name, "--root", str(root)]) == 0
-    folder = root / "VOCdevkit" / name.replace("voc", "VOC")
-    assert capsys.readouterr().out.strip() == str(folder)
-    assert FakeVOC.asked == asked
-    assert sorted(path.stem for path in folder.iterdir()) == sorted(part for _, part in asked)
-    assert [path.name for path in root.iterdir()] == ["VOCdevkit"]
 
 
-def test_get_mnist(tmp_path):
+@pytest.fixture
+def offer(monkeypatch):
+    """Makes every name stand for a small data set whose files come without a network; what was downloaded."""
+    downloaded: list[str] = []
+
+    def with_changes(**changes) -> list[str]:
+        source = DataSet("toy", "Toy pictures", "toy", "free for all", PARTS)._replace(**changes)
+        monkeypatch.setattr(sources, "data_set", lambda name: source)
+        return downloaded
+
+    def download(urls, path, checksum, about):
+        downloaded.append(path.name)
+        path.write_bytes(LIST)
+
+    monkeypatch.setattr(fetch_module, "download", download)
+    return with_changes
+
+
+def test_get_says_size_and_licence_first_and_prints_the_folder(offer, tmp_path, capsys):
+    downloaded = offer()
     assert main(["get", "mnist", "--root", str(tmp_path)]) == 0
-    assert (tmp_path / "MNIST/raw/train-images-idx3-ubyte").read_text() == "here"
-    assert [path.name for path in tmp_path.iterdir()] == ["MNIST"]
+    printed = capsys.readouterr()
+    assert printed.out.strip() == str(tmp_path / "toy")
+    assert printed.err == "Toy pictures, parts lists, more: about 5 MB to fetch.\nLicence: free for all.\n"
+    assert downloaded == ["toy.txt", "more.txt"]
+    assert main(["get", "mnist", "--root", str(tmp_path)]) == 0  # again: there, so nothing is said or done
+    assert capsys.readouterr().err == ""
+    assert len(downloaded) == 2
 
 
-def test_a_folder_that_is_there_is_left_as_it_is(tmp_path):
-    folder = tmp_path / "VOCdevkit/VOC2007"
-    folder.mkdir(parents=True)
-    (folder / "trainval.txt").write_text("mine")
-    assert fetch("voc2007", tmp_path) == folder
-    assert FakeVOC.asked == []
-    assert (folder / "trainval.txt").read_text() == "mine"
+def test_get_a_part(offer, tmp_path, capsys):
+    downloaded = offer()
+    assert main(["get", "coco2017", "--root", str(tmp_path), "--part", "more"]) == 0
+    assert downloaded == ["more.txt"]
+    assert main(["get", "coco2017", "--root", str(tmp_path), "--part", "test"]) == 2
+    assert capsys.readouterr().err.endswith("data get: toy has no part 'test'; its parts are lists, more\n")
 
 
-def test_no_network_is_one_line_and_leaves_nothing(tmp_path, capsys):
-    FakeVOC.broken = True
-    assert main(["get", "voc2007", "--root", str(tmp_path)]) == 2
+def test_celeba_without_a_terminal_needs_yes(offer, tmp_path, capsys):
+    downloaded = offer(asks=True)
+    assert main(["get", "celeba", "--root", str(tmp_path)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[1] == "Licence: free for all."
+    assert lines[2:] == [
+        "lightning-cv data get: toy needs your agreement to its licence: run with --yes to agree, nothing was fetched"
+    ]
+    assert downloaded == []
+    assert list(tmp_path.iterdir()) == []
+    assert main(["get", "celeba", "--root", str(tmp_path), "--yes"]) == 0
+    assert len(downloaded) == 2
+
+
+@pytest.mark.parametrize(("answer", "status"), [("y\n", 0), ("Yes\n", 0), ("n\n", 2), ("\n", 2), ("", 2)])
+def test_celeba_asks_at_a_terminal(offer, tmp_path, capsys, monkeypatch, answer, status):
+    offer(asks=True)
+    terminal = io.StringIO(answer)
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stdin", terminal)
+    assert main(["get", "celeba", "--root", str(tmp_path)]) == status
     error = capsys.readouterr().err
-    assert error == "lightning-cv data get: <urlopen error no route to host>\n"
+    assert "Do you agree? [y/N]" in error
+    assert ("not agreed to, nothing was fetched" in error) == (status == 2)
+
+
+def test_no_network_is_one_line_and_leaves_nothing(tmp_path, capsys, monkeypatch):
+    source = DataSet("toy", "Toy pictures", "toy", "free for all", PARTS[:1])
+    monkeypatch.setattr(sources, "data_set", lambda name: source)
+    assert main(["get", "voc2007", "--root", str(tmp_path)]) == 2
+    error = capsys.readouterr().err.splitlines()[2:]
+    assert len(error) == 1
+    assert error[0].startswith("lightning-cv data get: toy.txt cannot be fetched (127.0.0.1: ")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_unknown_names(tmp_path, capsys):
     assert DATA_SETS == FETCHABLE  # said twice, so that `--help` need not import what fetches
-    with pytest.raises(ValueError, match=r"no data set 'voc1999'.*voc2007, voc2012, mnist"):
+    with pytest.raises(ValueError, match=r"no data set 'voc1999'.*voc2007, voc2011"):
         fetch("voc1999", tmp_path)
     with pytest.raises(SystemExit) as caught:
         main(["get", "voc1999"])
@@ -127,9 +145,11 @@ def test_unknown_names(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--help"], ["draw", "get"]),
+        (["--help"], ["draw", "get", "check", "stats", "show"]),
         (["draw", "--help"], ["--root", "--layout", "--train", "--val", "--test", "--size", "--seed", "default: 2000"]),
-        (["get", "--help"], ["--root", "voc2007", "voc2012", "mnist"]),
+        (["get", "--help"], ["--root", "--part", "--yes", *DATA_SETS]),
+        (["check", "--help"], ["ROOT", "--layout", "--classes", "--jobs", "--json"]),
+        (["stats", "--help"], ["ROOT", "--layout", "--split", "--anchors", "--size", "--seed", "--out", "--json"]),
     ],
 )
 def test_help_is_complete(capsys, arguments, words):
@@ -144,7 +164,7 @@ def test_help_is_complete(capsys, arguments, words):
 def test_help_imports_nothing_heavy():
     code = (
         "import sys; from lightning_cv.tools.data import parser; parser().format_help();"
-        "print([name for name in ('torch', 'cv2', 'numpy', 'sklearn', 'lightning') if name in sys.modules])"
+        "print([name for name in ('torch', 'cv2', 'numpy', 'PIL', 'rich', 'lightning') if name in sys.modules])"
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "[]"

@@ -1,0 +1,211 @@
+"""Where public data sets come from: addresses of the official archives, checksums, sizes and licences.
+
+Addresses and checksums of VOC, MNIST, Fashion-MNIST, CelebA and SBD are those that torchvision carries.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+FETCHABLE = ("voc2007", "voc2011", "voc2012", "sbd", "coco2017", "mnist", "fashion-mnist", "celeba", "dsprites")
+"""The data sets that can be fetched."""
+
+
+class Archive(NamedTuple):
+    """A file on a server: its name here, mirrors, checksum ("md5:..." or "sha256:...") and size in bytes, about."""
+
+    name: str
+    urls: tuple[str, ...]
+    checksum: str
+    size: int
+
+
+class Part(NamedTuple):
+    """What is fetched and put in its place together.
+
+    `places` maps paths below the data root to paths in the unpacked archives ("." for all of it); `unpacked` is in
+    bytes, about; `inner` are archives in the archives; a data set is complete without its optional parts.
+    """
+
+    name: str
+    archives: tuple[Archive, ...]
+    places: dict[str, str]
+    unpacked: int
+    inner: tuple[str, ...] = ()
+    optional: bool = False
+
+    @property
+    def packed(self) -> int:
+        """Bytes of its archives, about."""
+        return sum(archive.size for archive in self.archives)
+
+
+class DataSet(NamedTuple):
+    """A public data set; `folder` is its place below the data root, `asks` whether its licence must be agreed to."""
+
+    name: str
+    title: str
+    folder: str
+    licence: str
+    parts: tuple[Part, ...]
+    asks: bool = False
+
+    def chosen(self, names: Sequence[str]) -> tuple[Part, ...]:
+        """The parts of these names, in the data set's order; all where there are none."""
+        known = [part.name for part in self.parts]
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise ValueError(f"{self.name} has no part {unknown[0]!r}; its parts are {', '.join(known)}")
+        return tuple(part for part in self.parts if part.name in names or not names)
+
+
+def data_set(name: str) -> DataSet:
+    """Everything about one of `FETCHABLE`."""
+    builders: dict[str, Callable[[], DataSet]] = {
+        "voc2007": lambda: _voc("2007", ("2007", "2007-test"), (460_032_000, 451_020_800)),
+        "voc2011": lambda: _voc("2011", ("2011",), (1_740_000_000,), "TrainVal/"),
+        "voc2012": lambda: _voc("2012", ("2012",), (1_999_639_040,)),
+        "sbd": _sbd,
+        "coco2017": _coco,
+        "mnist": _mnist,
+        "fashion-mnist": _fashion,
+        "celeba": _celeba,
+        "dsprites": _dsprites,
+    }
+    if name not in builders:
+        raise ValueError(f"no data set {name!r} to fetch; known are {', '.join(FETCHABLE)}")
+    return builders[name]()
+
+
+def _voc(year: str, keys: tuple[str, ...], sizes: tuple[int, ...], inside: str = "") -> DataSet:
+    """Test annotations are public of 2007 only."""
+    from torchvision.datasets.voc import DATASET_YEAR_DICT  # torchvision's data sets are slow to import, seldom needed
+
+    entries = [DATASET_YEAR_DICT[key] for key in keys]
+    archives = tuple(
+        Archive(entry["filename"], (entry["url"],), f"md5:{entry['md5']}", size)
+        for entry, size in zip(entries, sizes, strict=True)
+    )
+    place = f"VOCdevkit/VOC{year}"
+    part = Part("all", archives, {place: inside + place}, sum(sizes))
+    licence = "the images are under Flickr's terms of use; cite Everingham et al., IJCV 2010"
+    return DataSet(f"voc{year}", f"PASCAL VOC {year}", place, licence, (part,))
+
+
+def _sbd() -> DataSet:
+    """Differs from torchvision: the list train_noval.txt, whose server is gone, is left to the reader to derive."""
+    from torchvision.datasets import SBDataset
+
+    archive = Archive(SBDataset.filename, (SBDataset.url,), f"md5:{SBDataset.md5}", 1_420_000_000)
+    inside = "benchmark_RELEASE/dataset"
+    places = {f"sbd/{name}": f"{inside}/{name}" for name in ("img", "cls", "inst", "train.txt", "val.txt")}
+    licence = "the images are PASCAL VOC's, under Flickr's terms of use; cite Hariharan et al., ICCV 2011"
+    part = Part("all", (archive,), places, 2_000_000_000)
+    return DataSet("sbd", "Semantic Boundaries Dataset", "sbd", licence, (part,))
+
+
+def _mnist() -> DataSet:
+    from torchvision.datasets import MNIST
+
+    sizes = (9_912_422, 28_881, 1_648_877, 4_542)
+    licence = "CC BY-SA 3.0; LeCun, Cortes and Burges 1998"
+    part = _idx(MNIST.mirrors, MNIST.resources, sizes, "MNIST/raw")
+    return DataSet("mnist", "MNIST", "MNIST/raw", licence, (part,))
+
+
+def _fashion() -> DataSet:
+    from torchvision.datasets import FashionMNIST
+
+    sizes = (26_421_880, 29_515, 4_422_102, 5_148)
+    licence = "MIT; Xiao, Rasul and Vollgraf 2017"
+    part = _idx(FashionMNIST.mirrors, FashionMNIST.resources, sizes, "FashionMNIST/raw")
+    return DataSet("fashion-mnist", "Fashion-MNIST", "FashionMNIST/raw", licence, (part,))
+
+
+def _idx(mirrors: Sequence[str], files: Sequence[tuple[str, str]], sizes: Sequence[int], place: str) -> Part:
+    archives = tuple(
+        Archive(name, tuple(mirror + name for mirror in mirrors), f"md5:{md5}", size)
+        for (name, md5), size in zip(files, sizes, strict=True)
+    )
+    return Part("all", archives, {place: "."}, 55_000_000)
+
+
+_COCO_SITE = "http://images.cocodataset.org"  # the site's certificate belongs to another name; checksums protect
+_COCO_LICENCE = "annotations CC BY 4.0, the images are under Flickr's terms of use; cite Lin et al., ECCV 2014"
+_COCO_SUMS = {
+    "zips/train2017.zip": "69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929",
+    "zips/val2017.zip": "4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",
+    "annotations/annotations_trainval2017.zip": "113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268",
+    "annotations/panoptic_annotations_trainval2017.zip": (
+        "c05f76d2129b6b561eb70efe16e7006df62f73fb92889132d373b9d90e31a370"
+    ),
+}
+
+
+def _coco() -> DataSet:
+    """Captions and keypoints lie in the same archive as the instances and are left out."""
+    jsons = [f"annotations/instances_{split}2017.json" for split in ("train", "val")]
+    panoptic = [f"annotations/panoptic_{split}2017" for split in ("train", "val")]
+    inner = tuple(f"{folder}.zip" for folder in panoptic)
+    parts = (
+        _coco_part("train", "zips/train2017.zip", 19_336_861_798, ["train2017"], 19_500_000_000),
+        _coco_part("val", "zips/val2017.zip", 815_585_330, ["val2017"], 830_000_000),
+        _coco_part("annotations", "annotations/annotations_trainval2017.zip", 252_907_541, jsons, 850_000_000),
+        _coco_part(
+            "panoptic",
+            "annotations/panoptic_annotations_trainval2017.zip",
+            860_725_834,
+            [*panoptic, *[f"{folder}.json" for folder in panoptic]],
+            2_000_000_000,
+            inner,
+        ),
+    )
+    return DataSet("coco2017", "COCO 2017", "coco", _COCO_LICENCE, parts)
+
+
+def _coco_part(
+    name: str, address: str, size: int, places: list[str], unpacked: int, inner: tuple[str, ...] = ()
+) -> Part:
+    checksum = f"sha256:{_COCO_SUMS[address]}"
+    archive = Archive(address.rpartition("/")[2], (f"{_COCO_SITE}/{address}",), checksum, size)
+    return Part(name, (archive,), {f"coco/{place}": place for place in places}, unpacked, inner)
+
+
+_CELEBA_LICENCE = (
+    "CelebA is available for non-commercial research purposes only. Its images come from the internet and are not the "
+    "property of its authors. You agree not to reproduce, duplicate, copy, sell, trade, resell or exploit any portion "
+    "of the images or derived data for commercial purposes, and not to further copy, publish or distribute any portion "
+    "of it, except copies within one site of one organization. The whole agreement: "
+    "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html. Cite Liu et al., ICCV 2015"
+)
+_CELEBA_PARTS = {
+    "img_align_celeba.zip": ("images", 1_443_490_838),
+    "list_attr_celeba.txt": ("attributes", 26_721_026),
+    "identity_CelebA.txt": ("identities", 3_400_000),
+    "list_bbox_celeba.txt": ("boxes", 6_100_000),
+    "list_landmarks_align_celeba.txt": ("landmarks", 12_156_055),
+    "list_eval_partition.txt": ("partition", 2_836_386),
+}
+
+
+def _celeba() -> DataSet:
+    """Its authors keep it on a file service that sends large files only to those who confirm."""
+    from torchvision.datasets import CelebA
+
+    parts = []
+    for file_id, md5, name in CelebA.file_list:
+        part, size = _CELEBA_PARTS[name]
+        url = f"https://drive.usercontent.google.com/download?id={file_id}&export=download&confirm=t"
+        inside = name.removesuffix(".zip")
+        archive = Archive(name, (url,), f"md5:{md5}", size)
+        unpacked = 1_900_000_000 if part == "images" else size
+        optional = part in ("boxes", "landmarks")
+        parts.append(Part(part, (archive,), {f"celeba/{inside}": inside}, unpacked, optional=optional))
+    return DataSet("celeba", "CelebA", "celeba", _CELEBA_LICENCE, tuple(parts), asks=True)
+
+
+def _dsprites() -> DataSet:
+    name = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
+    url = f"https://github.com/google-deepmind/dsprites-dataset/raw/master/{name}"
+    archive = Archive(name, (url,), "md5:7da33b31b13a06f4b04a70402ce90c2e", 27_000_000)
+    part = Part("all", (archive,), {f"dsprites/{name}": name}, 27_000_000)
+    return DataSet("dsprites", "dSprites", "dsprites", "Apache 2.0; cite Matthey et al. 2017", (part,))
