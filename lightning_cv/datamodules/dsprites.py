@@ -20,44 +20,63 @@ from lightning_cv.datasets.dsprites import (
     open_sprites,
     prepare_sprites,
     rows_of,
+    unpack_sprites,
 )
+from lightning_cv.datasets.fetch import fetch
 
 SPLIT_SEED = 2017
 """Seed of the division into train, val and test."""
 
 
+class SpriteBatch(ImageBatch):
+    """Sprites with what they were drawn from; the class of an image is its shape."""
+
+    factors: Tensor  # int64 (N, 5), indices in the order of FACTOR_NAMES, each below `factor_sizes`
+
+
 class Sprites:
-    """Some of the sprites, served a batch at a time; the class of an image is its shape.
+    """Some of the sprites, served a batch at a time.
 
     Args:
         packed: all sprites, see `open_sprites`.
         rows: numbers (N,) of those that are served.
         size: side in pixels: 64, or 32, of which each pixel is the mean of four.
+        fixed: factors held at one index; that index then counts as 0 of 1.
     """
 
     factor_names = FACTOR_NAMES
-    factor_sizes = FACTOR_SIZES
 
-    def __init__(self, packed: Packed, rows: NDArray[np.int64], size: int = SIDE) -> None:
+    def __init__(
+        self, packed: Packed, rows: NDArray[np.int64], size: int = SIDE, fixed: Mapping[str, int] | None = None
+    ) -> None:
         self.packed, self.rows, self.size = packed, rows, size
+        held = dict(fixed or {})
+        self.factor_sizes = tuple(1 if name in held else size for name, size in _sizes().items())
+        self._first = np.array([held.get(name, 0) for name in FACTOR_NAMES])
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, draws: list[Draw]) -> ImageBatch:
+    def __getitem__(self, draws: list[Draw]) -> SpriteBatch:
         rows = self.rows[[draw.index for draw in draws]]
-        labels = torch.from_numpy(factors_of(rows)[:, 0].copy())
-        return {"images": self.images(rows), "labels": labels, "image_ids": [f"dsprites_{row:06d}" for row in rows]}
+        factors = factors_of(rows)
+        return {
+            "images": self.images(rows),
+            "labels": torch.from_numpy(factors[:, 0].copy()),
+            "image_ids": [f"dsprites_{row:06d}" for row in rows.tolist()],
+            "factors": torch.from_numpy(factors - self._first),
+        }
 
     def images(self, rows: NDArray[np.int64]) -> Tensor:
         """Sprites float32 (N, 1, size, size), 0 to 1, of image numbers (N,); any, also those of other splits."""
-        bits = np.unpackbits(self.packed[rows], axis=1)
-        whole = torch.from_numpy(bits).view(-1, 1, SIDE, SIDE).to(torch.float32)
+        whole = torch.from_numpy(unpack_sprites(self.packed[rows])).unsqueeze(1).to(torch.float32)
         return whole if self.size == SIDE else torch.nn.functional.avg_pool2d(whole, SIDE // self.size)
 
     def with_factors(self, factors: NDArray[np.int64]) -> Tensor:
         """Sprites float32 (N, 1, size, size) of factor indices (N, 5), as disentanglement metrics ask for them."""
-        return self.images(rows_of(factors))
+        if ((factors < 0) | (factors >= self.factor_sizes)).any():
+            raise ValueError(f"indices of dSprites' factors lie below {self.factor_sizes}, got {factors.max(axis=0)}")
+        return self.images(rows_of(factors + self._first))
 
 
 class DSpritesDataModule(DataModule):
@@ -68,6 +87,7 @@ class DSpritesDataModule(DataModule):
         size: side in pixels, 64 or 32.
         fixed: factors that are held at one index, such as `{"orientation": 0}`, for a smaller set.
         held_out: images for validation, and as many for the test, drawn at random; the same in every run.
+        download: fetch the original file where it is missing, instead of drawing.
         batch_size, num_workers, eval_batch_size: of the loaders.
     """
 
@@ -77,6 +97,7 @@ class DSpritesDataModule(DataModule):
         size: int = 64,
         fixed: dict[str, int] | None = None,
         held_out: int = 10_000,
+        download: bool = False,
         batch_size: int = 64,
         num_workers: int = 0,
         eval_batch_size: int | None = None,
@@ -84,9 +105,9 @@ class DSpritesDataModule(DataModule):
         super().__init__(batch_size, num_workers, eval_batch_size)
         if size not in (SIDE, SIDE // 2):
             raise ValueError(f"dSprites come in 64 or 32 pixels a side, got size {size}")
-        self.root, self.size = root, size
+        self.root, self.size, self.fixed, self.download = root, size, dict(fixed or {}), download
         self.label_map = LabelMap(SHAPES, first=0, dataset_ids=(1, 2, 3))
-        rows = _rows_with(fixed or {})
+        rows = _rows_with(self.fixed)
         if not 0 < 2 * held_out < len(rows):
             raise ValueError(f"held_out must leave some of the {len(rows)} sprites for training, got {held_out}")
         rows = np.random.default_rng(SPLIT_SEED).permutation(rows)
@@ -98,14 +119,20 @@ class DSpritesDataModule(DataModule):
         self._packed: Packed | None = None
 
     def prepare_data(self) -> None:
-        """Packs the original's or draws the sprites, once."""
+        """Packs the original's sprites or draws them, once."""
+        if self.download:
+            fetch("dsprites", self.root)
         prepare_sprites(self.root)
+
+    def setup(self, stage: str) -> None:
+        """Opens the packed sprites; a missing or damaged file is told here, before anything is trained."""
+        self._packed = open_sprites(self.root)
 
     def split(self, name: str) -> Sprites:
         """The sprites of "train", "val" or "test"."""
         if self._packed is None:
             self._packed = open_sprites(self.root)
-        return Sprites(self._packed, self._rows[name], self.size)
+        return Sprites(self._packed, self._rows[name], self.size, self.fixed)
 
     def train_set(self) -> Sprites:
         """All sprites that are not held out."""
@@ -126,15 +153,17 @@ class DSpritesDataModule(DataModule):
         return torch.from_numpy(np.asarray(small, np.float32) / 255).unsqueeze(0)
 
 
+def _sizes() -> dict[str, int]:
+    return dict(zip(FACTOR_NAMES, FACTOR_SIZES, strict=True))
+
+
 def _rows_with(fixed: Mapping[str, int]) -> NDArray[np.int64]:
-    """Numbers of the sprites whose named factors have the given indices."""
-    axes = [np.arange(size) for size in FACTOR_SIZES]
+    """Numbers of the sprites whose named factors have the given indices, rising."""
+    sizes = _sizes()
     for name, index in fixed.items():
-        if name not in FACTOR_NAMES:
-            raise ValueError(f"dSprites' factors are {', '.join(FACTOR_NAMES)}, not {name!r}")
-        position = FACTOR_NAMES.index(name)
-        if not 0 <= index < FACTOR_SIZES[position]:
-            raise ValueError(f"dSprites' {name} has the indices 0 to {FACTOR_SIZES[position] - 1}, got {index}")
-        axes[position] = np.array([index])
-    grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
-    return rows_of(grid)
+        if name not in sizes:
+            raise ValueError(f"dSprites' factors are {', '.join(sizes)}, not {name!r}")
+        if not 0 <= index < sizes[name]:
+            raise ValueError(f"dSprites' {name} has the indices 0 to {sizes[name] - 1}, got {index}")
+    axes = [np.array([fixed[name]]) if name in fixed else np.arange(size) for name, size in sizes.items()]
+    return np.asarray(np.ravel_multi_index(np.ix_(*axes), FACTOR_SIZES), np.int64).ravel()

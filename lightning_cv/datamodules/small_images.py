@@ -1,6 +1,7 @@
-"""Small grey images with a class each, all in memory: scikit-learn's digits and MNIST."""
+"""Small grey images with a class each, all in memory: scikit-learn's digits, MNIST and Fashion-MNIST."""
 
 from abc import abstractmethod
+from typing import ClassVar, get_args
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ from lightning_cv.datamodules.base import DataModule
 from lightning_cv.datasets.digits import digit_labels, load_digit_splits
 from lightning_cv.datasets.fetch import fetch
 from lightning_cv.datasets.memory import InMemoryImages
-from lightning_cv.datasets.mnist import load_mnist_splits
+from lightning_cv.datasets.mnist import Binarization, DrawnAnew, fashion_labels, load_mnist_splits
 
 
 class _SmallImages(DataModule):
@@ -84,15 +85,21 @@ class MNISTDataModule(_SmallImages):
     Args:
         root: data root.
         size: side of an image in pixels; 28 is the original, more adds black borders.
+        binarization: "grey" values as they are; "static": each pixel drawn black or white once, the same in every run;
+            "dynamic": training images drawn anew in each epoch, validation and test as in "static".
         val_fraction: share of the training file kept for validation; its division is the same in every run.
-        download: fetch the files with torchvision where there are none.
+        download: fetch the files where there are none.
         batch_size, num_workers, eval_batch_size: of the loaders.
     """
+
+    folder: ClassVar[str] = "MNIST"
+    fetched_as: ClassVar[str] = "mnist"
 
     def __init__(
         self,
         root: str,
         size: int = 32,
+        binarization: Binarization = "grey",
         val_fraction: float = 0.1,
         download: bool = False,
         batch_size: int = 128,
@@ -100,13 +107,42 @@ class MNISTDataModule(_SmallImages):
         eval_batch_size: int | None = None,
     ) -> None:
         super().__init__(size, batch_size, num_workers, eval_batch_size)
-        self.root, self.val_fraction, self.download = root, val_fraction, download
+        if binarization not in get_args(Binarization):
+            raise ValueError(f"data.binarization is one of {', '.join(get_args(Binarization))}, got {binarization!r}")
+        self.root, self.binarization = root, binarization
+        self.val_fraction, self.download = val_fraction, download
 
     def prepare_data(self) -> None:
         """Fetches the files if `download` is set."""
         if self.download:
-            fetch("mnist", self.root)
+            fetch(self.fetched_as, self.root)
 
     def load(self, splits: tuple[str, ...]) -> dict[str, InMemoryImages]:
         """The splits asked for."""
-        return load_mnist_splits(self.root, self.size, self.val_fraction, splits)
+        return load_mnist_splits(self.root, self.size, self.val_fraction, splits, self.folder, self.binarization)
+
+    def train_set(self) -> InMemoryImages:
+        """The training images; those of dynamic binarization are drawn batch by batch under the run's seed."""
+        images = self.split("train")
+        return DrawnAnew(images, self.seed) if self.binarization == "dynamic" else images
+
+
+class FashionMNISTDataModule(MNISTDataModule):
+    """Fashion-MNIST from `root/FashionMNIST/raw`; arguments as for `MNISTDataModule`."""
+
+    folder = "FashionMNIST"
+    fetched_as = "fashion-mnist"
+
+    def __init__(
+        self,
+        root: str,
+        size: int = 32,
+        binarization: Binarization = "grey",
+        val_fraction: float = 0.1,
+        download: bool = False,
+        batch_size: int = 128,
+        num_workers: int = 0,
+        eval_batch_size: int | None = None,
+    ) -> None:
+        super().__init__(root, size, binarization, val_fraction, download, batch_size, num_workers, eval_batch_size)
+        self.label_map = fashion_labels()

@@ -31,6 +31,7 @@ from lightning_cv.transforms import (
     SegmentationEval,
     SegmentationTrain,
     SSDTrain,
+    restore_boxes,
 )
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
@@ -159,7 +160,7 @@ def test_a_prepared_image_is_what_evaluation_sees(drawn_root):
         assert tuple(prepared.shape) == shape
         assert torch.equal(prepared, module.val_set()[[Draw(0, 0)]]["images"][0])
     boxes = torch.tensor([[0.0, 0.0, 40.0, 20.0]])
-    assert detection.restore_boxes(boxes, (40, 40), (100, 50)).tolist() == [[0, 0, 50, 50]]
+    assert restore_boxes(boxes, detection.placement(100, 50)).tolist() == [[0, 0, 50, 50]]
 
 
 def test_small_images_prepare_any_picture():
@@ -220,12 +221,15 @@ def test_difficult_objects_are_left_out_of_training_only(tmp_path):
     assert counts == [1, 2]
 
 
-def test_images_of_two_sizes_make_no_detection_batch():
+def test_images_of_two_sizes_are_padded():
     target = {"image_id": "a", "boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
     target |= {"difficult": torch.zeros(0, dtype=torch.bool), "original_size": (1, 1)}
-    samples = [PreparedDetection(torch.zeros(3, side, side), target) for side in (4, 5)]
-    with pytest.raises(ValueError, match=r"\(3, 4, 4\), \(3, 5, 5\)"):
-        collate_detection(samples)
+    samples = [PreparedDetection(torch.zeros(3, *size), dict(target)) for size in ((4, 6), (5, 5))]
+    images = collate_detection(samples)["images"]
+    assert images.shape == (2, 3, 5, 6)
+    assert (images[0, :, 4:] > 0.3).all()  # the mean colour
+    assert (images[1, :, :, 5:] > 0.3).all()
+    assert (images[0, :, :4] == 0).all()
 
 
 def test_masks_of_two_sizes_are_padded_with_void():
