@@ -82,7 +82,7 @@ def write_demo_report(outcomes: list[Outcome], results: Results, page: Path) -> 
             ),
             Section(
                 "Semantic segmentation",
-                "A class for every pixel: the ground or one of 10 kinds of object.",
+                "A class for every pixel: the ground or one of 10 kinds of object. The backbone starts from the SSD's.",
                 figures=[_preview(segmentation, "segmentation", "Image, truth, prediction", wide=True)],
             ),
             _beta_section(outcomes, results),

@@ -19,7 +19,7 @@ VERBS = {
     "predict": ("use a checkpoint on images of your own", "lightning_cv.cli.predict:main"),
     "list": ("all experiments with task, data and target", "lightning_cv.cli.listing:main"),
     "init": ("copy the experiments into a folder of yours", "lightning_cv.cli.init:main"),
-    "data": ("fetch data sets or draw them", "lightning_cv.tools.data:main"),
+    "data": ("fetch, draw, check, measure and look at data sets", "lightning_cv.tools.data:main"),
     "demo": ("train the small systems on built-in data and write a report", "lightning_cv.cli.demo:main"),
 }
 

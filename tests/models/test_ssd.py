@@ -167,3 +167,10 @@ def test_a_configuration_can_build_it():
     built = parser.instantiate(parser.parse_object({"net": net})).net
     assert isinstance(built, SSD)
     assert built.num_classes == 5
+
+
+def test_crowds_are_no_objects():
+    truth = [target([[4, 6, 30, 34], [30, 30, 62, 60]], [1, 3]) | {"crowd": torch.tensor([True, False])}]
+    net = tiny()
+    anchors = net(torch.rand(1, 3, 64, 64))[2]
+    assert set(net.assign(anchors, truth).labels.unique().tolist()) == {0, 3}

@@ -99,7 +99,9 @@ class SSD(nn.Module):
         """What each anchor (A, 4) should say in each image."""
         boxes, names = [], []
         for target in targets:
-            wanted = slice(None) if self.train_on_difficult else ~target["difficult"]
+            wanted = torch.ones_like(target["difficult"]) if self.train_on_difficult else ~target["difficult"]
+            if "crowd" in target:
+                wanted = wanted & ~target["crowd"]  # a region of many objects is none
             boxes.append(target["boxes"][wanted])
             names.append(target["labels"][wanted])
         padded_boxes = pad_sequence(boxes, batch_first=True)  # (N, G, 4)

@@ -1,0 +1,44 @@
+import pytest
+import torch
+
+from lightning_cv.models import FCN, FPN, SSD, SmallBackbone
+
+SIZE = {"width": 8, "blocks": [0, 1, 1, 0], "max_channels": 16}
+
+
+@pytest.fixture
+def detector(tmp_path):
+    """A detector and its checkpoint."""
+    torch.manual_seed(1)
+    net = SSD(SmallBackbone(**SIZE, strides=[8, 16]), num_classes=2, channels=8, extra_levels=0)
+    path = tmp_path / "last.ckpt"
+    torch.save({"state_dict": {f"net.{name}": value for name, value in net.state_dict().items()}}, path)
+    return net, path
+
+
+def test_a_backbone_goes_on_from_another_nets(detector):
+    net, path = detector
+    fcn = FCN(FPN(SmallBackbone(**SIZE, strides=[4, 8, 16], weights=str(path)), 8), num_classes=3, stride=4)
+    theirs = net.pyramid.backbone.state_dict()
+    ours = fcn.backbone.backbone.state_dict()
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        assert torch.equal(value, theirs[name]), name
+
+
+def test_a_plain_state_dict_will_do(detector, tmp_path):
+    net, _ = detector
+    torch.save(net.pyramid.backbone.state_dict(), tmp_path / "backbone.pt")
+    ours = SmallBackbone(**SIZE, strides=[16], weights=str(tmp_path / "backbone.pt"))
+    assert torch.equal(ours.stem[0][0].weight, net.pyramid.backbone.stem[0][0].weight)
+
+
+@pytest.mark.parametrize("other", [{"width": 10}, {"blocks": [0, 1, 2, 0]}])
+def test_a_backbone_of_another_size_is_refused(detector, other):
+    with pytest.raises(ValueError, match=r"last\.ckpt holds no net of this kind and size"):
+        SmallBackbone(**SIZE | other, strides=[8, 16], weights=str(detector[1]))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"no weights at .*gone\.ckpt"):
+        SmallBackbone(**SIZE, weights=str(tmp_path / "gone.ckpt"))
