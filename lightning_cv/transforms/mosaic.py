@@ -2,11 +2,13 @@
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from lightning_cv.contracts import DetectionSample
 from lightning_cv.transforms.common import (
     MEAN_COLOUR,
     DetectionTransform,
+    Picture,
     PreparedDetection,
     resize,
 )
@@ -17,8 +19,8 @@ class Mosaic(DetectionTransform):
     """Four samples around a random centre, then another preset on the whole.
 
     Bochkovskiy et al. 2020, YOLOv4, section 3.3. Each picture keeps its aspect, is made just large enough for its
-    quarter, and the part next to the centre is shown; an object stays if its centre is shown and at least
-    `min_visible` of its box. The result is one sample under the first one's id.
+    quarter, and shows there what lies next to the centre. An object stays if at least `min_visible` of its box is
+    shown. The result is one sample under the first one's id.
 
     Args:
         then: prepares the combined picture.
@@ -68,7 +70,7 @@ class Mosaic(DetectionTransform):
 
     def _put(
         self,
-        canvas: np.ndarray[tuple[int, ...], np.dtype[np.uint8]],
+        canvas: Picture,
         sample: DetectionSample,
         quarter: tuple[int, int, int, int],
         number: int,
@@ -101,26 +103,19 @@ class Mosaic(DetectionTransform):
             found["masks"] = look_up(sample["masks"][kept], Lookup(rows, columns))
         return found
 
-    def _shown(
-        self,
-        moved: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
-        boxes: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
-    ) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-        centres = (moved[:, :2] + moved[:, 2:]) / 2
+    def _shown(self, moved: NDArray[np.float64], boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which boxes (N, 4) are left with enough of themselves after being cut."""
         shown = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
         whole = np.prod(moved[:, 2:] - moved[:, :2], axis=1)
-        inside = ((centres >= boxes[:, :2]) & (centres <= boxes[:, 2:])).all(axis=1)
         large = ((boxes[:, 2:] - boxes[:, :2]) >= 1).all(axis=1)
-        return np.asarray(inside & large & (shown >= self.min_visible * whole), np.bool_)
+        return np.asarray(large & (shown >= self.min_visible * whole), np.bool_)
 
     def __call__(self, sample: DetectionSample, seed: int, /) -> PreparedDetection:
         """The (combined) sample as `then` prepares it."""
         return self.then(sample, seed)
 
 
-def _joined(
-    image_id: str, canvas: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], parts: list[DetectionSample]
-) -> DetectionSample:
+def _joined(image_id: str, canvas: Picture, parts: list[DetectionSample]) -> DetectionSample:
     sample: DetectionSample = {
         "image_id": image_id,
         "image": canvas,

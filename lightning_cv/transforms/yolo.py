@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_cv.contracts import DetectionSample, Placement
@@ -178,7 +179,7 @@ def _place(sample: DetectionSample, placement: Placement, size: int) -> tuple[Pi
     return image, Moved(boxes[kept], kept, masks_of(sample, kept, lookup))
 
 
-def _lookup(old: int, new: int, start: int, size: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _lookup(old: int, new: int, start: int, size: int) -> NDArray[np.int64]:
     """Along one axis: old pixels of the picture stretched to `new` from `start` on, cut to the square."""
     longest = placed(0, old, 0, new, new)
     lookup = np.full(size, -1, np.int64)
