@@ -4,7 +4,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-SHARED_DATA ?= ../shared/data
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help

@@ -1,5 +1,7 @@
 """Two-stage, YOLO, mosaic and R-CNN presets by hand; scenes at random through every preset."""
 
+import albumentations as A
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from lightning_cv.datamodules.batches import collate_detection
 from lightning_cv.datasets.drawn import draw_scene
 from lightning_cv.transforms import (
     DetectionEval,
+    DetectionPipeline,
     FlipOnly,
     LetterboxEval,
     Mosaic,
@@ -41,18 +44,30 @@ def sample_of(boxes, height=40, width=80, image=None, masks=False):
     return sample
 
 
+COLOURS = np.array([(0, 0, 0), *((r, g, 230) for r in (10, 90, 170, 250) for g in (20, 120, 220))], np.uint8)
+"""Of the ground, 0, and of the labels 1 to 12."""
+
+
 def scene(seed):
-    """A drawn scene, or for every fifth seed one without objects."""
+    """A drawn scene whose objects have labels, and colours by label, of their own; every fifth seed has no objects.
+
+    Neither place nor size tells the label: where box, mask or label were swapped, colours would contradict.
+    """
     drawn = draw_scene(seed, 96)
     keep = slice(0, 0) if seed % 5 == 0 else slice(None)
+    masks = drawn.instance_masks[keep]
+    labels = np.random.default_rng(seed).permutation(12)[: len(masks)] + 1
+    image = np.zeros((96, 96, 3), np.uint8)
+    for mask, label in zip(masks, labels, strict=True):
+        image[mask] = COLOURS[label]
     return {
         "image_id": f"scene_{seed}",
-        "image": drawn.image,
+        "image": image,
         "boxes": drawn.boxes[keep],
-        "labels": drawn.labels[keep],
-        "difficult": drawn.labels[keep] % 2 == 0,
-        "crowd": drawn.labels[keep] % 3 == 0,
-        "masks": drawn.instance_masks[keep],
+        "labels": labels,
+        "difficult": labels % 2 == 0,
+        "crowd": labels % 3 == 0,
+        "masks": masks,
     }
 
 
@@ -89,7 +104,30 @@ def test_lengths_that_make_no_sense(lengths):
         ShorterSideTrain([lengths[0]], lengths[1])
 
 
+@pytest.mark.parametrize(
+    ("preset", "height", "width"), [(DetectionEval(300), 299, 299), (ShorterSideEval(600, 1000), 640, 300)]
+)
+def test_rounding_does_not_pass_the_edge(preset, height, width):
+    image, target = preset(sample_of([[0, 0, width, height]], height, width), 0)
+    assert target["boxes"].tolist() == [[0, 0, image.shape[2], image.shape[1]]]
+
+
 # --- YOLO
+
+
+def test_yolo_drops_what_is_left_of_less_than_a_pixel_and_letterbox_does_not():
+    sample = sample_of([[10, 10, 12, 12], [0, 0, 800, 400]], 400, 800)
+    assert YOLOTrain(64)(sample, 0).target["labels"].tolist() == [2]
+    assert LetterboxEval(64)(sample, 0).target["labels"].tolist() == [1, 2]
+
+
+def test_an_object_whose_pixels_are_cropped_away_is_left_out():
+    """An L whose box has its centre in the crop, all pixels outside."""
+    sample = sample_of([[0, 0, 40, 40]], 40, 40, masks=True)
+    sample["masks"][0, :30, 5:] = False
+    sample["masks"][0, 30:] = False
+    labels = [len(DetectionPipeline([A.Crop(6, 0, 40, 29, p=1.0)])(sample, seed).target["labels"]) for seed in (0, 1)]
+    assert labels == [0, 0]
 
 
 @pytest.mark.parametrize(("height", "width"), [(40, 80), (80, 40), (33, 97), (50, 50)])
@@ -221,16 +259,36 @@ def test_lookup_by_hand():
 
 # --- scenes at random through every preset
 
+GREY = {"hue": 0.0, "saturation": 1.0, "exposure": 1.0}
+PIPELINE = [A.HorizontalFlip(p=0.5), A.RandomCrop(80, 80, p=1.0), A.Resize(64, 64)]
 PRESETS = {
     "eval": DetectionEval(64),
-    "flip": FlipOnly(0.1),
-    "ssd": SSDTrain(64),
-    "two-stage": ShorterSideTrain([64, 96], 160),
+    "eval, larger": DetectionEval(137),
+    "flip": FlipOnly(),
+    "flip with gains": FlipOnly(0.1),
+    "ssd": SSDTrain(64, colour=0),
+    "ssd with colours": SSDTrain(64),
+    "two-stage": ShorterSideTrain([64, 97], 160),
+    "two-stage eval": ShorterSideEval(75, 100),
     "letterbox": LetterboxEval(80),
-    "yolo": YOLOTrain(sizes=[64, 96], zoom=(0.7, 1.5)),
-    "mosaic": Mosaic(SSDTrain(64), 96),
-    "mosaic, multi-scale": Mosaic(YOLOTrain(sizes=[64, 96]), 96, probability=0.5),
+    "yolo": YOLOTrain(sizes=[64, 96], zoom=(0.7, 1.5), **GREY),
+    "yolo with colours": YOLOTrain(sizes=[64, 96]),
+    "mosaic": Mosaic(SSDTrain(64, colour=0), 96),
+    "mosaic, multi-scale": Mosaic(YOLOTrain(sizes=[64, 96], **GREY), 96, probability=0.5),
+    "pipeline": DetectionPipeline(PIPELINE),
 }
+WHOLE = {"eval", "eval, larger", "flip", "flip with gains", "two-stage", "two-stage eval", "letterbox"}
+"""Those that keep every object."""
+
+
+def check_colours(image, target, seed):
+    """The colour that most of a mask's inner pixels are nearest to is that of its label."""
+    pixels = image.permute(1, 2, 0).numpy() * 255
+    for mask, label in zip(target["masks"].numpy(), target["labels"].tolist(), strict=True):
+        inner = cv2.erode(mask.astype(np.uint8), np.ones((5, 5), np.uint8), borderValue=0) > 0  # edges are blended
+        if inner.sum() >= 10:
+            distance = np.abs(pixels[inner][:, None] - COLOURS[None]).sum(-1)  # (pixels, colours)
+            assert np.bincount(distance.argmin(1), minlength=13).argmax() == label, seed
 
 
 def check(target, shape, seed):
@@ -243,9 +301,9 @@ def check(target, shape, seed):
     assert torch.equal(target["difficult"], labels % 2 == 0), seed
     assert torch.equal(target["crowd"], labels % 3 == 0), seed
     assert masks.shape[1:] == shape, seed
-    xs, ys = torch.arange(width) + 0.5, torch.arange(height) + 0.5
-    inside_x = (xs >= boxes[:, :1] - 1e-3) & (xs <= boxes[:, 2:3] + 1e-3)
-    inside_y = (ys >= boxes[:, 1:2] - 1e-3) & (ys <= boxes[:, 3:] + 1e-3)
+    xs, ys = torch.arange(width), torch.arange(height)
+    inside_x = (xs + 1 > boxes[:, :1]) & (xs < boxes[:, 2:3])
+    inside_y = (ys + 1 > boxes[:, 1:2]) & (ys < boxes[:, 3:])
     outside = masks & ~(inside_y[:, :, None] & inside_x[:, None, :])
     assert not outside.any(), seed
 
@@ -258,6 +316,11 @@ def run_through(preset, scenes):
         draws = [Draw(number // 20, (number * 10 + k) % len(source), number) for k in range(10)]
         for (image, target), draw in zip(dataset[draws], draws, strict=True):
             check(target, tuple(image.shape[1:]), draw)
+            if "colours" not in preset and "gains" not in preset:
+                check_colours(image, target, draw)
+            if preset in WHOLE:
+                assert target["labels"].tolist() == source[draw.index]["labels"].tolist()
+            assert target["masks"].flatten(1).any(1).all() or "placement" in target
             objects += len(target["labels"])
     return objects
 
@@ -277,7 +340,7 @@ def test_ten_thousand_random_scenes_stay_in_step(preset):
     assert run_through(preset, 10_000) > 10_000
 
 
-@pytest.mark.parametrize("preset", ["ssd", "mosaic, multi-scale"])
+@pytest.mark.parametrize("preset", ["ssd with colours", "two-stage", "yolo with colours", "mosaic", "pipeline"])
 def test_the_same_with_and_without_workers(preset):
     source = [scene(seed) for seed in range(24)]
     batches = [[Draw(1, index + k, 3 * index) for k in range(4)] for index in range(0, 24, 4)]
@@ -289,5 +352,5 @@ def test_the_same_with_and_without_workers(preset):
     for one, other in zip(*results, strict=True):
         assert torch.equal(one["images"], other["images"])
         for a, b in zip(one["targets"], other["targets"], strict=True):
-            assert torch.equal(a["boxes"], b["boxes"])
-            assert torch.equal(a["masks"], b["masks"])
+            for key in ("boxes", "labels", "masks", "difficult", "crowd"):
+                assert torch.equal(a[key], b[key]), key

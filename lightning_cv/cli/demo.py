@@ -10,13 +10,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lightning_cv.cli.demo_report import Outcome, headline_table, results_of, write_demo_report
+from lightning_cv.cli.experiments import find_experiment, with_bases
 from lightning_cv.cli.fit import launch
 from lightning_cv.cli.resume import resume
-from lightning_cv.cli.run_folder import CHECKPOINTS, CONFIG, write_json
+from lightning_cv.cli.run_folder import CHECKPOINTS, CONFIG, RunLock, write_json
 
 BETAS = (1.0, 4.0, 16.0)
 SEEDS = (0, 1)
 _QUIET = ("--trainer.enable_model_summary=false",)
+_SHORT = (
+    "--trainer.max_epochs=1",
+    "--trainer.check_val_every_n_epoch=1",
+    *(f"--trainer.limit_{part}_batches=2" for part in ("train", "val", "test")),
+    "--trainer.log_every_n_steps=1",
+)
+_FEW = ("--data.train=16", "--data.val=8", "--data.test=8")
 
 
 class Job(NamedTuple):
@@ -26,40 +34,43 @@ class Job(NamedTuple):
     options: tuple[str, ...]
     tested: str
     title: str
-    few: tuple[str, ...] = ()  # what makes its data small, for `--fast`
 
     @property
     def point(self) -> str:
-        """Names the job's run folder: the same for the same job, so that the demo can be stopped and gone on with."""
-        return hashlib.sha256(json.dumps([self.experiment, self.options]).encode()).hexdigest()[:12]
+        """Names the job's run folder: the same for the same settings, so that a stopped demo can be gone on with."""
+        files = [path.read_text() for path in with_bases(find_experiment(self.experiment))]
+        return hashlib.sha256(json.dumps([self.options, files]).encode()).hexdigest()[:12]
 
 
-def jobs(root: Path) -> list[Job]:
+def jobs(root: Path, fast: bool) -> list[Job]:
     """All trainings, the short ones first. The FCN goes on from the SSD's backbone, as FCN's paper from a classifier's.
 
     Args:
         root: folder of the demo.
+        fast: two batches of everything.
     """
+    short, few = (_SHORT, _FEW) if fast else ((), ())
     sweep = [
         # the state after the last step, not that of the best ELBO: the run's own objective counts beta
         Job(
             "vae/beta_vae_digits",
-            ("--model.beta", f"{beta:g}", "--seed_everything", str(seed)),
+            ("--model.beta", f"{beta:g}", "--seed_everything", str(seed), *short),
             "last",
             f"beta {beta:g}, seed {seed}",
         )
         for beta in BETAS
         for seed in SEEDS
     ]
-    few = ("--data.train=16", "--data.val=8", "--data.test=8")
-    detector = Job("detection/ssd_drawn", (), "best", "SSD on drawn scenes", few)
+    detector = Job("detection/ssd_drawn", (*short, *few), "best", "SSD on drawn scenes")
     backbone = root / detector.experiment / detector.point / CHECKPOINTS / "last.ckpt"
     tuned = (
         f"--model.net.backbone.backbone.weights={backbone}",
         "--trainer.max_epochs=2",
         "--trainer.check_val_every_n_epoch=2",
+        *short,
+        *few,
     )
-    return [*sweep, detector, Job("segmentation/fcn_drawn", tuned, "best", "FCN from the SSD's backbone", few)]
+    return [*sweep, detector, Job("segmentation/fcn_drawn", tuned, "best", "FCN from the SSD's backbone")]
 
 
 def main(argv: list[str]) -> int:
@@ -75,11 +86,11 @@ def main(argv: list[str]) -> int:
     os.environ.setdefault("WANDB_MODE", "offline")
     os.environ.setdefault("WANDB_SILENT", "true")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    planned = jobs(options.runs)
+    planned = jobs(options.runs, options.fast)
     outcomes = []
     for number, job in enumerate(planned, start=1):
         print(f"[{number}/{len(planned)}] {job.title}", file=sys.stderr, flush=True)
-        outcomes.append(_outcome(job, options.runs, (*_short(), *job.few) if options.fast else ()))
+        outcomes.append(_outcome(job, options.runs))
     results = results_of(outcomes)
     write_json(options.runs / "results.json", results)
     page = write_demo_report(outcomes, results, options.runs / "report.html")
@@ -88,7 +99,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _outcome(job: Job, root: Path, extra: tuple[str, ...]) -> Outcome:
+def _outcome(job: Job, root: Path) -> Outcome:
     """Train and test one job, as far as that has not been done."""
     folder = root / job.experiment / job.point
     if not _trained(folder):
@@ -96,7 +107,7 @@ def _outcome(job: Job, root: Path, extra: tuple[str, ...]) -> Outcome:
             resume(folder)
         else:
             _set_aside(folder)
-            launch("fit", ["--config", job.experiment, "--run_dir", str(folder), *_QUIET, *job.options, *extra])
+            launch("fit", ["--config", job.experiment, "--run_dir", str(folder), *_QUIET, *job.options])
     tests = sorted(folder.glob("test-*/results.json"))
     if not tests:
         launch("test", ["--ckpt", str(folder / CHECKPOINTS / f"{job.tested}.ckpt")])
@@ -105,7 +116,7 @@ def _outcome(job: Job, root: Path, extra: tuple[str, ...]) -> Outcome:
 
 
 def _trained(folder: Path) -> bool:
-    return (folder / "results.json").is_file()
+    return (folder / "results.json").is_file() and "train/images_per_s" in _read(folder / "results.json")
 
 
 def _set_aside(folder: Path) -> None:
@@ -114,12 +125,8 @@ def _set_aside(folder: Path) -> None:
         number = 1
         while (aside := folder.with_name(f"{folder.name}.stopped-{number}")).exists():
             number += 1
-        folder.rename(aside)
-
-
-def _short() -> tuple[str, ...]:
-    limits = [f"--trainer.limit_{part}_batches=2" for part in ("train", "val", "test")]
-    return ("--trainer.max_epochs=1", "--trainer.check_val_every_n_epoch=1", *limits, "--trainer.log_every_n_steps=1")
+        with RunLock(folder):  # refused where another process is at work in it
+            folder.rename(aside)
 
 
 def _read(path: Path) -> dict[str, Any]:  # Any: JSON

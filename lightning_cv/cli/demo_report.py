@@ -128,7 +128,9 @@ def _provenance(outcomes: list[Outcome]) -> Table:
     rows = []
     for outcome in outcomes:
         record = json.loads((outcome.folder / ENVIRONMENT).read_text())
-        commits = [code["commit"][:10] + ("+" if code["uncommitted_diff"] else "") for code in record["code"]]
+        commits = [
+            (code["commit"] or "no commit")[:10] + ("+" if code["uncommitted_diff"] else "") for code in record["code"]
+        ]
         rows.append(
             [
                 outcome.title,

@@ -230,6 +230,8 @@ def launch(
     keep_freed_memory()
     typed, argv = argv, _with_ckpt_spelled(argv)
     ckpt = _option(argv, "--ckpt")
+    if verb != "fit" and ckpt is None and not {"-h", "--help", "--print_config"} & set(argv):
+        raise UserError(f"{verb} needs --ckpt FILE: a checkpoint of a run")
     content = load_checkpoint(ckpt) if ckpt else None
     with tempfile.TemporaryDirectory() as scratch:
         if verb != "fit":
@@ -285,8 +287,8 @@ def _write_record(cli: ExperimentCLI) -> None:
 def _write_results(folder: Path, metrics: dict[str, float], seconds: float) -> None:
     """The last value of every metric, and the wall seconds, those before a resume included where they are known."""
     place = folder / "results.json"
-    before = json.loads(place.read_text()).get("seconds", 0.0) if place.exists() else 0.0
-    run_folder.write_json(place, metrics | {"seconds": round(before + seconds, 2)})
+    before = json.loads(place.read_text()) if place.exists() else {}
+    run_folder.write_json(place, before | metrics | {"seconds": round(before.get("seconds", 0.0) + seconds, 2)})
 
 
 def _tell_loggers(trainer: Trainer, settings: Settings) -> None:

@@ -62,12 +62,17 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; nothing more to say
         return 0
     except Exception as error:
-        if debug or not isinstance(error, UserError | ValueError | OSError):
+        if debug or not (isinstance(error, UserError | ValueError | OSError) or _is_a_slip(error)):
             raise
         print(f"lightning-cv {verb}: {message_of(error)}", file=sys.stderr)
         if not isinstance(error, UserError):
             print("(--debug shows where)", file=sys.stderr)
         return 2
+
+
+def _is_a_slip(error: BaseException) -> bool:
+    """Whether a library says that it was asked for what cannot be; by name, for importing the classes takes seconds."""
+    return bool({"MisconfigurationException", "ArgumentError"} & {kind.__name__ for kind in type(error).__mro__})
 
 
 def message_of(error: BaseException, lines: int = 4) -> str:

@@ -58,9 +58,9 @@ def make_run_folder(folder: Path) -> None:
 
 def discard_empty(folder: Path) -> None:
     """Remove a run's folder in which nothing was written: its run did not begin."""
-    with contextlib.suppress(OSError):
-        (folder / CHECKPOINTS).rmdir()
-        folder.rmdir()
+    for place in (folder / CHECKPOINTS, folder):
+        with contextlib.suppress(OSError):
+            place.rmdir()
 
 
 def _job_id() -> str | None:

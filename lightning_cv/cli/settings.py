@@ -53,5 +53,8 @@ def _item_name(item: Any, index: int) -> str:  # Any: an item of a YAML list
 def untrained(block: Any) -> Any:  # Any: a YAML tree
     """The block without paths to pretrained weights: where a checkpoint is loaded, its own replace them."""
     if isinstance(block, dict):
-        return {key: None if key == "weights" else untrained(value) for key, value in block.items()}
+        return {
+            key: None if key == "weights" and isinstance(value, str) else untrained(value)
+            for key, value in block.items()
+        }
     return [untrained(item) for item in block] if isinstance(block, list) else block

@@ -19,6 +19,7 @@ from lightning_cv.datasets.voc import (
     voc_box_labels,
     voc_mask_labels,
 )
+from lightning_cv.datasets.voc_lists import SBD, years_of
 from lightning_cv.transforms import (
     DetectionTransform,
     EvalTransform,
@@ -48,7 +49,8 @@ class _VOCFolder(DataModule, Generic[Source]):
     def prepare_data(self) -> None:
         """Fetches the folder if `download` is set and it is missing."""
         if self.download:
-            fetch(f"voc{self.year}", self.root)
+            for year in sorted({self.year, *(year for split in self.splits.values() for year in years_of(split))}):
+                fetch(SBD if year == SBD else f"voc{year}", self.root)
 
     def setup(self, stage: str) -> None:
         """Reads the lists that a stage needs; a missing folder is told here, before anything is trained."""
@@ -77,7 +79,7 @@ class VOCDetectionDataModule(_VOCFolder[VOCDetection], DetectionDataModule):
         strict: stop at the first annotation that would have to be mended or left out.
         single_object: only images with exactly one object that is not difficult, for localization.
         cache: keep decoded pictures in memory.
-        download: fetch VOC 2007 or 2012 with torchvision where the folder is missing.
+        download: fetch the years that the lists name where their folders are missing.
         num_workers, eval_batch_size: loader processes, and images of a batch in evaluation (None: as in training).
     """
 

@@ -31,7 +31,7 @@ from lightning_cv.datasets.coco_json import (
     whole,
 )
 from lightning_cv.datasets.errors import DataError
-from lightning_cv.datasets.images import PackedPixels, read_rgb
+from lightning_cv.datasets.images import UNREADABLE, PackedPixels, read_rgb
 from lightning_cv.datasets.repairs import Repairs
 
 NOT_DECLARED = -1
@@ -168,7 +168,7 @@ def read_png(path: Path) -> NDArray[np.uint8]:
             if picture.mode not in ("RGB", "RGBA"):
                 raise DataError(f"{path}: a panoptic PNG numbers its segments by RGB colours, this is {picture.mode}")
             return np.array(picture)[..., :3]
-    except (OSError, SyntaxError, ValueError) as error:
+    except UNREADABLE as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path}: not a readable PNG ({error})") from None

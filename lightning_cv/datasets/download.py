@@ -105,7 +105,7 @@ def _receive(url: str, part: Path, about: int, seconds: float) -> None:
         total = start + int(length) if length else None
         name = part.name.removesuffix(".part")
         with part.open("ab" if start else "wb") as file, Meter(name, total or about, start) as meter:
-            while chunk := response.read(_CHUNK):
+            while chunk := response.read1(_CHUNK):
                 file.write(chunk)
                 meter.add(len(chunk))
     if total is not None and _size(part) < total:

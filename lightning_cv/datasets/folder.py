@@ -1,8 +1,6 @@
 """A plain folder of pictures, for autoencoders: whatever lies below it, in the order of the names. Letters: N, H, W."""
 
 import os
-import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypedDict
@@ -12,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from lightning_cv.datasets.errors import DataError
+from lightning_cv.datasets.images import UNREADABLE
 from lightning_cv.datasets.repairs import Repairs
 
 PICTURE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
@@ -67,14 +66,8 @@ def read_picture(path: Path) -> Picture:
             if picture.mode.startswith(("I", "F")):
                 raise ValueError(f"its mode {picture.mode} has more than 8 bits a channel")
             return np.array(ImageOps.exif_transpose(picture).convert("RGB"))
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise DataError(f"{path}: not a readable picture ({error})") from None
-
-
-_UNREADABLE = (
-    *(OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error),  # all seen from Pillow
-    Image.DecompressionBombError,
-)
 
 
 class FolderImages:

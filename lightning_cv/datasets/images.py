@@ -1,5 +1,7 @@
 """Pictures and masks from files, and a store that keeps a split's decoded pixels in one array."""
 
+import struct
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -8,6 +10,21 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lightning_cv.datasets.errors import DataError
+
+UNREADABLE = (
+    *(OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error),  # all seen from Pillow
+    Image.DecompressionBombError,
+)
+"""What Pillow raises on damaged files."""
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height in pixels, from the file's head."""
+    try:
+        with Image.open(path) as picture:
+            return picture.size
+    except UNREADABLE as error:
+        raise DataError(f"{path}: not a readable image ({error})") from None
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
@@ -18,7 +35,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as picture:
             return np.array(picture.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
+    except UNREADABLE as error:
         raise DataError(f"{path}: not a readable image ({error})") from None
 
 
@@ -29,7 +46,7 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
             if picture.mode not in ("P", "L"):
                 raise DataError(f"{path}: a class mask has a palette or is grey, this image is {picture.mode}")
             return np.array(picture)
-    except (OSError, SyntaxError, ValueError) as error:
+    except UNREADABLE as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path}: not a readable mask ({error})") from None

@@ -139,6 +139,7 @@ class VOCInstances:
         if any(item.of_sbd for item in listed):
             raise DataError(f"split {split!r} names images of SBD, which have no annotated boxes: use VOC's own lists")
         repairs = Repairs(strict)
+        self._strict = strict
         self._paths, self._objects = read_annotations(listed, self.label_map, repairs)
         repairs.tell(f"{Path(root) / 'VOCdevkit'}, split {split}")
         self.ids = [item.image_id for item in listed]
@@ -156,7 +157,8 @@ class VOCInstances:
         for path, mask in ((self._class_masks[index], classes), (self._object_masks[index], objects)):
             refuse_other_size(path, mask, self._paths[index], image)
         mine = self._objects.of_image(index)
-        found = _object_numbers(self._objects, mine, classes, objects)
+        found, unclaimed = _object_numbers(self._objects, mine, classes, objects)
+        self._tell(index, found, unclaimed)
         kept = np.flatnonzero(found)
         return {
             "image_id": self.ids[index],
@@ -168,11 +170,20 @@ class VOCInstances:
             "masks": objects[None] == found[kept][:, None, None].astype(np.uint8),
         }
 
+    def _tell(self, index: int, found: NDArray[np.int64], unclaimed: list[int]) -> None:
+        """One warning for what an image's object mask and annotation do not share; an error in strict mode."""
+        repairs, place = Repairs(self._strict), self._object_masks[index]
+        for number in self._objects.numbers[self._objects.of_image(index)][found == 0].tolist():
+            repairs.note("object without pixels left out", f"{place}, object {number}")
+        for value in unclaimed:
+            repairs.note("mask of no object left out", f"{place}, value {value}")
+        repairs.tell(place)
+
 
 def _object_numbers(
     packed: VOCObjects, mine: slice, classes: NDArray[np.uint8], objects: NDArray[np.uint8]
-) -> NDArray[np.int64]:
-    """The value in the object mask of each object of an image, (N,); 0 for one without pixels."""
+) -> tuple[NDArray[np.int64], list[int]]:
+    """The value in the object mask of each object of an image, (N,), 0 for one without pixels; values left over."""
     found = np.zeros(len(packed.labels[mine]), np.int64)
     free: dict[int, int] = {}
     for value in np.setdiff1d(np.unique(objects), [0, VOID]).tolist():
@@ -192,7 +203,7 @@ def _object_numbers(
         if best and overlaps[best] > 0.5:
             found[row] = best
             del free[best]
-    return found
+    return found, list(free)
 
 
 def _share(mask: NDArray[np.bool_], box: NDArray[np.float32]) -> float:

@@ -70,6 +70,16 @@ def read_split(root: str | Path, year: str, kind: Kind, split: str) -> list[List
     return list(chosen.values())
 
 
+def years_of(split: str) -> list[str]:
+    """The years that the terms of a split name.
+
+    >>> years_of("train+2012/trainval - sbd/val")
+    ['2012', 'sbd']
+    """
+    terms = [part.strip() for part in re.split(r"\+|\s-\s", split)]
+    return [term.rpartition("/")[0] for term in terms if "/" in term]
+
+
 def year_folder(root: str | Path, year: str) -> Path:
     """The folder of a year, or of SBD."""
     folder = Path(root) / SBD if year == SBD else Path(root) / "VOCdevkit" / f"VOC{year}"

@@ -41,6 +41,8 @@ def write_voc_detections(
     for image_id, found in detections.items():
         if not image_id or any(c.isspace() for c in image_id):
             raise ValueError(f"VOC's format has no place for the image id {image_id!r}: it must not hold spaces")
+        if not (found["boxes"].isfinite().all() and found["scores"].isfinite().all()):
+            raise ValueError(f"image {image_id}: a box or a score is no number")
         for label, score, box in zip(*(found[key].tolist() for key in ("labels", "scores", "boxes")), strict=True):
             lines[label].append(f"{image_id} {score!r} {' '.join(_from_one(box))}\n")
     paths = []
@@ -110,4 +112,5 @@ def _write(path: Path, text: str) -> None:
     handle, scratch = tempfile.mkstemp(prefix=".", dir=path.parent)
     with os.fdopen(handle, "w") as file:
         file.write(text)
+        os.fchmod(handle, 0o644)  # a temporary file is its owner's alone
     os.replace(scratch, path)

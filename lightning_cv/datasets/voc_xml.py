@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from lightning_cv.contracts import LabelMap
 from lightning_cv.datasets.errors import DataError
+from lightning_cv.datasets.images import image_size
 from lightning_cv.datasets.repairs import Repairs, mend_boxes
 from lightning_cv.datasets.voc_lists import Listed
 
@@ -60,7 +61,7 @@ def read_annotations(
         tree = _parse(file)
         paths.append(pictures.named_by(file, tree, item))
         rows += _rows(file, tree, number, label_of, repairs)
-    return paths, _packed(rows, len(listed), repairs)
+    return paths, _packed(_with_true_sizes(rows, paths, repairs), len(listed), repairs)
 
 
 class _Row(NamedTuple):
@@ -90,6 +91,18 @@ def _rows(
         marks = [(item.findtext(mark) or "0").strip() == "1" for mark in ("difficult", "truncated")]
         rows.append(_Row(file, image, number, label, corners, size, marks[0], marks[1]))
     return rows
+
+
+def _with_true_sizes(rows: list[_Row], paths: list[Path], repairs: Repairs) -> list[_Row]:
+    """The rows with the picture's own size where a box passes the size that the annotation declares."""
+    true_sizes: dict[int, tuple[float, float]] = {}
+    for row in rows:
+        passes = row.corners[2] > row.size[0] or row.corners[3] > row.size[1]
+        if passes and row.image not in true_sizes:
+            true_sizes[row.image] = image_size(paths[row.image])
+            if true_sizes[row.image] != row.size:
+                repairs.note("declared size that is not the picture's passed over", str(row.file))
+    return [row._replace(size=true_sizes.get(row.image, row.size)) for row in rows]
 
 
 def _packed(rows: list[_Row], images: int, repairs: Repairs) -> VOCObjects:

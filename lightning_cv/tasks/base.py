@@ -147,7 +147,19 @@ class Task(LightningModule):
                 f"the checkpoint holds another net: {len(wrong)} of {len(ours)} tensors differ, first {wrong[0]!r}"
             )
         if kept := record.get("label_map"):
-            self.label_map = LabelMap(tuple(kept["names"]), kept["first"], tuple(kept["dataset_ids"]))
+            stored = LabelMap(tuple(kept["names"]), kept["first"], tuple(kept["dataset_ids"]))
+            if self.label_map is not None and self.label_map != stored:
+                raise ValueError(
+                    f"the checkpoint's classes are {_some(stored.names)} (ids {_some(stored.dataset_ids)}), the data's "
+                    f"{_some(self.label_map.names)} (ids {_some(self.label_map.dataset_ids)})"
+                )
+            self.label_map = stored
+
+
+def _some(values: Iterable[Any]) -> str:  # Any: names or numbers
+    """The first few, for a message."""
+    words = [str(value) for value in values]
+    return ", ".join(words[:4]) + (", ..." if len(words) > 4 else "")
 
 
 def _is_plain(value: Any) -> bool:  # Any: whatever a constructor was given

@@ -25,7 +25,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument("--layout", choices=("auto", "voc", "coco"), default="auto", help="(default: %(default)s)")
     parser.add_argument("--preset", choices=PRESETS, default="ssd", help="(default: %(default)s)")
     parser.add_argument("--split", default="train", help="(default: %(default)s)")
-    parser.add_argument("--year", default="2007", help="of a VOC folder (default: %(default)s)")
+    parser.add_argument("--year", default=None, help="of the folder (default: 2007 for VOC, 2017 for COCO)")
     parser.add_argument("--classes", metavar="A,B,...", help="class names of a VOC-like folder, in label order")
     parser.add_argument("--masks", action="store_true", help="object masks too")
     parser.add_argument("--count", metavar="N", type=int, default=12, help="samples (default: %(default)s)")
@@ -92,11 +92,11 @@ def open_folder(options: argparse.Namespace) -> "tuple[SampleSource[DetectionSam
     if layout == "auto":
         layout = "voc" if (options.root / "VOCdevkit").is_dir() else "coco"
     if layout == "coco":
-        coco = CocoDetection(options.root, options.split, with_masks=options.masks)
+        coco = CocoDetection(options.root, options.split, options.year or "2017", with_masks=options.masks)
         return coco, coco.label_map
     names = tuple(options.classes.split(",")) if options.classes else _drawn_classes(options.root) or VOC_CLASSES
     reader = VOCInstances if options.masks else VOCDetection
-    voc = reader(options.root, options.year, options.split, names)
+    voc = reader(options.root, options.year or "2007", options.split, names)
     return voc, voc.label_map
 
 

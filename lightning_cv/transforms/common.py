@@ -105,9 +105,11 @@ def prepare(
 ) -> PreparedDetection:
     """Image and objects as tensors.
 
-    Without a placement, that is in training, a mask keeps no pixel whose centre lies outside of its box: a sample that
-    was resampled twice could have some.
+    Without a placement, that is in training, a mask keeps no pixel outside of its box, as a sample that was
+    resampled twice could have some, and objects with a mask of no pixels are left out.
     """
+    if objects.masks is not None and placement is None:
+        objects = _with_pixels(objects)
     kept = objects.kept
     target: DetectionTarget = {
         "image_id": sample["image_id"],
@@ -121,11 +123,15 @@ def prepare(
     if "crowd" in sample:
         target["crowd"] = torch.from_numpy(sample["crowd"][kept])
     if objects.masks is not None:
-        masks = objects.masks.copy()  # mirrored, its strides are negative
-        if placement is None:
-            masks &= box_masks(objects.boxes, *masks.shape[1:])
-        target["masks"] = torch.from_numpy(masks)
+        target["masks"] = torch.from_numpy(objects.masks.copy())  # mirrored, its strides are negative
     return PreparedDetection(image_tensor(image), target)
+
+
+def _with_pixels(objects: Moved) -> Moved:
+    assert objects.masks is not None
+    masks = objects.masks & box_masks(objects.boxes, *objects.masks.shape[1:])
+    seen = masks.any(axis=(1, 2))
+    return Moved(objects.boxes[seen], objects.kept[seen], masks[seen])
 
 
 def masks_of(sample: DetectionSample, kept: NDArray[np.int64], lookup: Lookup) -> Masks | None:
@@ -138,6 +144,7 @@ def stretch_objects(sample: DetectionSample, height: int, width: int) -> tuple[M
     old_height, old_width = sample["image"].shape[:2]
     placement = Placement(width / old_width, height / old_height)
     boxes = sample["boxes"] * np.array([placement.x_scale, placement.y_scale] * 2, np.float32)
+    boxes = np.clip(boxes, 0, np.array([width, height] * 2, np.float32))  # rounding may pass the edge
     kept = all_objects(sample)
     lookup = Lookup(stretched(old_height, height), stretched(old_width, width))
     return Moved(boxes, kept, masks_of(sample, kept, lookup)), placement

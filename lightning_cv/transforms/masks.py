@@ -52,12 +52,12 @@ def look_up(masks: Masks, lookup: Lookup) -> Masks:
 
 
 def box_masks(boxes: NDArray[np.float32], height: int, width: int) -> Masks:
-    """Pixels whose centre lies in each box, (N, H, W) of boxes (N, 4).
+    """Pixels that each box covers, if only in part, (N, H, W) of boxes (N, 4).
 
-    >>> box_masks(np.array([[0.4, 0.0, 1.6, 0.4]], np.float32), 1, 2).tolist()
-    [[[False, False]]]
+    >>> box_masks(np.array([[0.4, 0.0, 1.6, 0.4]], np.float32), 1, 3).tolist()
+    [[[True, True, False]]]
     """
-    ys, xs = np.arange(height) + 0.5, np.arange(width) + 0.5
-    rows = (ys >= boxes[:, 1:2]) & (ys <= boxes[:, 3:4])  # (N, H)
-    columns = (xs >= boxes[:, 0:1]) & (xs <= boxes[:, 2:3])  # (N, W)
+    ys, xs = np.arange(height), np.arange(width)
+    rows = (ys + 1 > boxes[:, 1:2]) & (ys < boxes[:, 3:4])  # (N, H)
+    columns = (xs + 1 > boxes[:, 0:1]) & (xs < boxes[:, 2:3])  # (N, W)
     return np.asarray(rows[:, :, None] & columns[:, None, :], np.bool_)

@@ -12,7 +12,6 @@ from lightning_cv.transforms.common import (
     Moved,
     Picture,
     PreparedDetection,
-    all_objects,
     image_tensor,
     masks_of,
     mirror,
@@ -57,7 +56,7 @@ class LetterboxEval(EvalTransform):
     def __call__(self, sample: DetectionSample, seed: int, /) -> PreparedDetection:
         """The sample in its square; the seed is not used."""
         placement = self.placement(*sample["image"].shape[:2])
-        image, objects = _place(sample, placement, self.size)
+        image, objects = _place(sample, placement, self.size, least=0)
         return prepare(sample, image, objects, placement)
 
 
@@ -110,7 +109,7 @@ class YOLOTrain(DetectionTransform):
     def __call__(self, sample: DetectionSample, seed: int, /) -> PreparedDetection:
         """The augmented sample."""
         rng = np.random.default_rng(seed)
-        image, objects = _place(sample, self._random_placement(sample["image"], rng), self.size)
+        image, objects = _place(sample, self._random_placement(sample["image"], rng), self.size, least=1)
         image = distort_hsv(image, rng, self.hue, self.saturation, self.exposure)
         if rng.random() < 0.5:
             image, objects = mirror(image, objects)
@@ -159,10 +158,10 @@ def _on_grey(part: Picture, left: int, top: int, size: int) -> Picture:
     return canvas
 
 
-def _place(sample: DetectionSample, placement: Placement, size: int) -> tuple[Picture, Moved]:
-    """Picture and objects where a square of `size` shows them; objects of less than a pixel a side are dropped.
+def _place(sample: DetectionSample, placement: Placement, size: int, least: float) -> tuple[Picture, Moved]:
+    """Picture and objects where a square of `size` shows them.
 
-    An object stays only if its centre is in the square.
+    An object stays if its centre is in the square and what is left of its box has `least` pixels a side.
     """
     height, width = sample["image"].shape[:2]
     x_scale, y_scale, left, top = placement
@@ -172,9 +171,8 @@ def _place(sample: DetectionSample, placement: Placement, size: int) -> tuple[Pi
     moved = sample["boxes"] * np.array([x_scale, y_scale] * 2) + np.array([left, top] * 2)
     centres = (moved[:, :2] + moved[:, 2:]) / 2
     boxes = np.clip(moved, 0, size).astype(np.float32)
-    inside = ((centres >= 0) & (centres <= size)).all(axis=1) & ((boxes[:, 2:] - boxes[:, :2]) >= 1).all(axis=1)
-    whole = bool(new_height + top <= size and new_width + left <= size and min(left, top) >= 0)
-    kept = all_objects(sample) if whole else np.flatnonzero(inside)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    kept = np.flatnonzero(((centres >= 0) & (centres <= size) & (sides >= least)).all(axis=1))
     lookup = Lookup(_lookup(height, new_height, int(top), size), _lookup(width, new_width, int(left), size))
     return image, Moved(boxes[kept], kept, masks_of(sample, kept, lookup))
 

@@ -275,7 +275,9 @@ def test_real_coco_batches(shared_data, name, counts):
     targets = [target for batch in module.train_dataloader() for target in batch["targets"]]
     found = Counter(int(target["image_id"]) for target in targets for _ in target["labels"])
     wanted = Counter(entry["image_id"] for entry in objects if not entry["iscrowd"])
-    assert all(found[number] == wanted[number] for number in found)
+    shares = sum(found.values()) / sum(wanted[number] for number in found)
+    assert 0.9 < shares <= 1  # at 128 pixels some small objects have no pixel left
+    assert all(found[number] <= wanted[number] for number in found)
     assert len(targets) == len(busy) // 4 * 4
     images, objects = said(shared_data / name, "instances_val")
     assert len(module.val_set()) == len(images) == counts[1]

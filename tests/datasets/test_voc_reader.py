@@ -216,9 +216,26 @@ def test_an_object_without_pixels_is_left_out(with_objects, folder):
     objects = np.array(Image.open(folder / "SegmentationObject/c.png"))
     objects[objects == 1] = 0
     Image.fromarray(objects).save(folder / "SegmentationObject/c.png")
-    sample = VOCInstances(with_objects, "2007", "val")[0]
+    with pytest.warns(DataWarning, match=r"SegmentationObject/c\.png: 1 x object without pixels left out"):
+        sample = VOCInstances(with_objects, "2007", "val")[0]
     assert sample["labels"].tolist() == [12]
     assert sample["masks"].shape == (1, 10, 20)
+    refused(with_objects, "c.png, object 1", "strict", reader=VOCInstances, split="val", strict=True)
+
+
+def test_a_mask_of_no_object_is_told(with_objects, folder):
+    write_c(folder, an_object("cat", 1, 1, 8, 10))
+    with pytest.warns(DataWarning, match="1 x mask of no object left out .*value 2"):
+        assert VOCInstances(with_objects, "2007", "val")[0]["labels"].tolist() == [8]
+    refused(with_objects, "c.png, value 2", "strict", reader=VOCInstances, split="val", strict=True)
+
+
+def test_a_declared_size_with_its_sides_swapped_cuts_nothing(root, folder):
+    text = XML.replace("<width>20</width><height>10</height>", "<width>10</width><height>20</height>")
+    write_c(folder, an_object("cat", 12, 2, 18, 9) + GOOD, text)
+    with pytest.warns(DataWarning, match="1 x declared size that is not the picture's passed over"):
+        sample = VOCDetection(root, "2007", "val")[0]
+    assert sample["boxes"].tolist() == [[11, 1, 18, 9], [2, 1, 5, 4]]
 
 
 def test_images_of_sbd_have_no_objects(with_sbd):

@@ -42,3 +42,12 @@ def test_a_backbone_of_another_size_is_refused(detector, other):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"no weights at .*gone\.ckpt"):
         SmallBackbone(**SIZE, weights=str(tmp_path / "gone.ckpt"))
+
+
+def test_a_restored_net_normalises_as_it_was_trained():
+    """Also where it is built without what told it how: a checkpoint's `weights` are dropped when it is loaded."""
+    trained = SmallBackbone(**SIZE, strides=[8], mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7)).eval()
+    restored = SmallBackbone(**SIZE, strides=[8]).eval()
+    images = torch.rand(1, 3, 32, 32)
+    restored.load_state_dict(trained.state_dict())
+    assert torch.equal(restored(images)[0], trained(images)[0])

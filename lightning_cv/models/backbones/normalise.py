@@ -21,8 +21,9 @@ class Normalise(nn.Module):
         super().__init__()
         if len(mean) != len(std) or min(std) <= 0:
             raise ValueError(f"Normalise: mean and std need one value a channel, std above 0, got {mean} and {std}")
-        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+        # kept in checkpoints: a net that is restored without its pretrained weights would not know what they saw
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (N, C, H, W)."""
