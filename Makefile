@@ -50,7 +50,7 @@ format: $(VENV)/.dev ## put the code into form
 	$(BIN)/ruff check --fix .
 
 test-slow: $(VENV)/.dev ## tests of training quality
-	$(PYTEST) -m "slow and not data and not gpu and not slurm" --timeout 3600
+	$(PYTEST) -m "slow and not gpu and not slurm" --timeout 3600
 
 test-data: $(VENV)/.dev ## fast tests on the real samples, skipped where there are none
 	$(PYTEST) -m "data and not slow and not gpu"

@@ -9,6 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
+
 from lightning_cv.cli.experiments import read_yaml
 
 _TOP = ("seed_everything", "trainer", "model", "data", "base", "target", "ckpt", "runs", "run_dir", "config")
@@ -61,11 +63,9 @@ def _config_files(argv: list[str]) -> list[str]:
 
 
 def _of_file(path: Path) -> Iterator[Setting]:
-    lines = path.read_text().splitlines()
+    lines = dict(_lines(yaml.compose(path.read_text())))
     for key, value in _walk(read_yaml(path)):
-        leaf = key.rpartition(".")[2]
-        line = next((i for i, text in enumerate(lines, 1) if re.search(rf"\b{re.escape(leaf)}\b\+?\s*:", text)), None)
-        yield Setting(f"{path}, line {line}" if line else str(path), key, value)
+        yield Setting(f"{path}, line {lines[key]}" if key in lines else str(path), key, value)
 
 
 def _of_options(argv: list[str]) -> Iterator[Setting]:
@@ -75,6 +75,20 @@ def _of_options(argv: list[str]) -> Iterator[Setting]:
             if not equals:
                 value = argv[index + 1] if index + 1 < len(argv) else ""
             yield Setting("command line", name.removeprefix("--").rstrip("+").replace(".init_args.", "."), value)
+
+
+def _lines(node: yaml.Node | None, prefix: str = "") -> Iterator[tuple[str, int]]:
+    """Line of every key of a YAML tree, under the keys that `_walk` gives."""
+    if isinstance(node, yaml.MappingNode):
+        for name, value in node.value:
+            key = prefix if name.value == "init_args" else f"{prefix}.{name.value.rstrip('+')}".lstrip(".")
+            if name.value != "init_args":
+                yield key, name.start_mark.line + 1
+            yield from _lines(value, key)
+    elif isinstance(node, yaml.SequenceNode):
+        for number, value in enumerate(node.value):
+            yield f"{prefix}.{number}", value.start_mark.line + 1
+            yield from _lines(value, f"{prefix}.{number}")
 
 
 def _walk(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:  # Any: a YAML tree

@@ -258,7 +258,7 @@ def _run(cli: ExperimentCLI, ckpt: Path | None) -> Launched:
             verb = getattr(trainer, cli.verb)
             verb(cli.model, datamodule=cli.datamodule, ckpt_path=str(ckpt) if ckpt else None, weights_only=True)
     except Exception as error:
-        if first:
+        if first and not isinstance(error, UserError):
             (cli.run_dir / "error.txt").write_text("".join(traceback.format_exception(error)))
         raise
     finally:

@@ -51,14 +51,19 @@ def describe(path: Path) -> Experiment:
     merged: dict[str, Any] = {}
     for file in with_bases(path):
         _merge(merged, read_yaml(file))
-    target = merged.get("target") or {}
+    target = merged.get("target")
     return Experiment(
         name=experiment_name(path),
         task=_class(merged.get("model")),
         data=_class(merged.get("data")).removesuffix("DataModule"),
-        target=f"{target['metric']} {target['value']:g} ({target['source']})" if target else "-",
+        target=_target(target) if isinstance(target, dict) else "-",
         about=path.read_text().splitlines()[0].lstrip("# "),
     )
+
+
+def _target(target: dict[str, Any]) -> str:
+    metric, value, source = (target.get(key, "?") for key in ("metric", "value", "source"))
+    return f"{metric} {value} ({source})"
 
 
 def _merge(into: dict[str, Any], later: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,10 +46,9 @@ class Model(NamedTuple):
 def main(argv: list[str]) -> int:
     """Predict on every image; 0 when all were read, 1 when some were not."""
     options = _parser().parse_args(argv)
-    files = _images(options.images)
-    folder = options.images if options.images.is_dir() else options.images.parent
-    if options.out.resolve() == folder.resolve():
-        raise UserError(f"--out {options.out} is the folder of the images: results would overwrite them")
+    if options.out.is_dir() and any(options.out.iterdir()) and not (options.out / "index.json").is_file():
+        raise UserError(f"--out {options.out} holds files that are no earlier result: choose a new or empty folder")
+    files = [(file, name) for file, name in _images(options.images) if not _lies_in(file, options.out)]
     model = load_model(options.ckpt, options.device)
     try:
         options.out.mkdir(parents=True, exist_ok=True)
@@ -56,14 +56,16 @@ def main(argv: list[str]) -> int:
         raise UserError(f"cannot make the folder {options.out}: {error.strerror}") from error
     results: list[dict[str, Any]] = []
     unreadable: list[str] = []
-    for number, (file, name) in enumerate(track(files, "predicting", disable=options.quiet), start=1):
-        try:
-            image = read_picture(file)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            unreadable.append(f"{file}: {error}")
-            continue
-        results += _predict(model, image, number, name, file, options)
-    _write_index(model, results, files, options.out)
+    try:
+        for number, (file, name) in enumerate(track(files, "predicting", disable=options.quiet), start=1):
+            try:
+                image = read_picture(file)
+            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+                unreadable.append(f"{file}: {error}")
+                continue
+            results += _predict(model, image, number, name, file, options)
+    finally:  # what was found stays, however it ends
+        _write_index(model, results, files, options.out)
     for line in unreadable:
         print(f"skipped {line}", file=sys.stderr)
     print(f"{len(files) - len(unreadable)} of {len(files)} images -> {options.out}")
@@ -171,6 +173,10 @@ def _write_index(model: Model, results: list[dict[str, Any]], files: list[tuple[
     (out / "index.json").write_text(json.dumps({"images": images, "categories": categories}, indent=1) + "\n")
 
 
+def _lies_in(file: Path, folder: Path) -> bool:
+    return file.resolve().is_relative_to(folder.resolve())
+
+
 def _images(place: Path) -> list[tuple[Path, str]]:
     """Files to predict on, and each result's name: the path below the folder, with the suffix where two clash."""
     if place.is_file():
@@ -185,8 +191,9 @@ def _images(place: Path) -> list[tuple[Path, str]]:
 
 
 def _unique(files: list[Path], names: list[str], root: Path) -> Iterator[tuple[Path, str]]:
+    counts = Counter(names)
     for file, name in zip(files, names, strict=True):
-        yield file, name if names.count(name) == 1 else str(file.relative_to(root)).replace(".", "_")
+        yield file, name if counts[name] == 1 else str(file.relative_to(root)).replace(".", "_")
 
 
 def _parser() -> argparse.ArgumentParser:

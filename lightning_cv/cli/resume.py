@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import yaml
 
 from lightning_cv.cli.experiments import read_yaml
-from lightning_cv.cli.run_folder import CHECKPOINTS, CONFIG, ENVIRONMENT, write_json
+from lightning_cv.cli.run_folder import CHECKPOINTS, CONFIG, ENVIRONMENT, RunLock, write_json
 from lightning_cv.cli.settings import Difference, Settings, differences
 from lightning_cv.errors import UserError
 
@@ -54,8 +55,9 @@ def resume(run: Path, extend_epochs: int = 0) -> dict[str, float]:
     for path, reason in found.skipped:
         print(f"skipped {path.name}: {reason}", file=sys.stderr)
     _refuse_changes(run, settings, found.content.get(CHECKPOINT_KEY, {}).get("settings", settings))
-    if extend_epochs:
-        _extend(run, settings, extend_epochs)
+    if extend_epochs and _is_first_process():
+        with RunLock(run):
+            _extend(run, settings, extend_epochs)
     step = found.content["global_step"]
     print(f"resuming {run} from {found.path.name}: epoch {found.content['epoch']}, step {step}", file=sys.stderr)
     return launch("fit", ["--config", str(run / CONFIG)], run, found.path, experiment=run.parent.name).metrics
@@ -65,8 +67,10 @@ def _refuse_changes(run: Path, settings: Settings, saved: dict[str, Any]) -> Non
     allowed = {_EPOCHS} if _extensions(run) else set()
     changed: list[Difference] = [d for d in differences(saved, settings) if d.key not in allowed]
     if changed:
-        listed = "\n".join(f"  {change}" for change in changed[:20])
-        raise UserError(f"{run / CONFIG} was changed since the checkpoint was written (checkpoint -> file):\n{listed}")
+        listed = "; ".join(str(change) for change in changed)
+        raise UserError(
+            f"{run / CONFIG} was changed since the checkpoint was written (checkpoint -> file):\n  {listed}"
+        )
 
 
 def _extend(run: Path, settings: Settings, epochs: int) -> None:
@@ -81,6 +85,11 @@ def _extend(run: Path, settings: Settings, epochs: int) -> None:
     part = run / f".{CONFIG}.part"
     part.write_text(yaml.safe_dump(settings, sort_keys=False))
     part.replace(run / CONFIG)
+
+
+def _is_first_process() -> bool:
+    """Whether no launcher has numbered this process, or has numbered it 0: each of them runs this command again."""
+    return all(os.environ.get(rank, "0") in ("", "0") for rank in ("LOCAL_RANK", "RANK", "SLURM_PROCID"))
 
 
 def _extensions(run: Path) -> list[dict[str, int]]:

@@ -64,10 +64,21 @@ def _fetch_part(part: Part, workshop: Path, root: Path) -> None:
             unpack(workshop / archive.name, scratch)
         for inner in part.inner:
             unpack(scratch / inner, (scratch / inner).parent)
-        for place, inside in part.places.items():
-            _put(scratch / inside, root / place, part)
+            (scratch / inner).unlink()
+        try:
+            for place, inside in part.places.items():
+                _put(scratch / inside, root / place, part)
+        except DataError:
+            _remove(part, workshop)
+            raise
+        _remove(part, workshop)  # not before all is in place: what was interrupted need not be fetched again
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _remove(part: Part, workshop: Path) -> None:
+    for archive in part.archives:
+        (workshop / archive.name).unlink()
 
 
 def _put(found: Path, place: Path, part: Part) -> None:

@@ -1,7 +1,6 @@
 """Archives unpacked below a folder and nowhere else: paths that leave it, links and devices are refused."""
 
 import gzip
-import os
 import shutil
 import stat
 import tarfile
@@ -14,9 +13,9 @@ from lightning_cv.datasets.meter import Meter
 
 
 def unpack(path: Path, folder: Path) -> None:
-    """Unpacks tar, zip or gz by the name's ending; any other file is moved into the folder. The archive is gone then.
+    """Unpacks tar, zip or gz by the name's ending; any other file is copied into the folder. The archive stays.
 
-    An archive that is damaged or holds a member that must not be written is removed as well, with an error.
+    An archive that is damaged or holds a member that must not be written is removed, with an error.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -27,14 +26,13 @@ def unpack(path: Path, folder: Path) -> None:
         elif path.suffix == ".gz":
             _unpack_gzip(path, folder / path.stem)
         else:
-            os.replace(path, folder / path.name)
+            shutil.copyfile(path, folder / path.name)
     except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error, RuntimeError) as error:
         path.unlink(missing_ok=True)
         raise DataError(f"{path.name}: damaged archive ({error}); it was removed, run the command again") from None
     except DataError:
         path.unlink(missing_ok=True)
         raise
-    path.unlink(missing_ok=True)
 
 
 def _unpack_tar(path: Path, folder: Path) -> None:

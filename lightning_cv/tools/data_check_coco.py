@@ -95,14 +95,14 @@ def _check_pictures(
     folder: Path, stated: dict[tuple[str, int, int], Entry], findings: Findings, jobs: int
 ) -> dict[str, bytes]:
     """Reads a split's pictures and compares them with what is stated of them; digests by image id."""
-    paths = sorted(path for path in folder.glob("*") if path.is_file())
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
     findings.looked_at("pictures", len(paths))
     looks = look_at(paths, "picture", jobs, f"{folder.name} pictures")
     names = {name for name, _, _ in stated}
     for path, look in looks.items():
         if look.error:
             findings.problem("picture that cannot be read", path, look.error)
-        if path.name not in names:
+        if path.relative_to(folder).as_posix() not in names:
             findings.note("picture that no annotation file lists", path)
     for (name, width, height), image in stated.items():
         found = looks.get(folder / name)

@@ -25,24 +25,29 @@ class KillAt(Callback):
 
 
 def run(arguments: list[str], folder: Path, **environment: str) -> int:
-    """Exit status of `lightning-cv ARGUMENTS` run in `folder`; -9 when it was killed."""
+    """Exit status of `lightning-cv ARGUMENTS` run in `folder` on one thread; -9 when it was killed."""
+    return run_for(240, arguments, folder, threads=1, **environment)
+
+
+def run_for(seconds: float, arguments: list[str], folder: Path, threads: int = 2, **environment: str) -> int:
+    """As `run`, for a command that takes longer."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["lightning_cv.cli.fit", "lightning_cv.cli.resume", "lightning_cv.models"])
-    process = context.Process(target=_main, args=(arguments, str(folder), environment))
+    process = context.Process(target=_main, args=(arguments, str(folder), environment, threads))
     process.start()
-    process.join(240)
-    assert process.exitcode is not None, f"still running after 240 s: {arguments}"
+    process.join(seconds)
+    assert process.exitcode is not None, f"still running after {seconds} s: {arguments}"
     return process.exitcode
 
 
-def _main(arguments: list[str], folder: str, environment: dict[str, str]) -> None:
+def _main(arguments: list[str], folder: str, environment: dict[str, str], threads: int) -> None:
     from lightning_cv.cli import main
 
     os.chdir(folder)
     os.environ.update(environment)
     for name in [name for name in os.environ if name.startswith("WANDB") and "SERVICE" in name]:
         del os.environ[name]  # each command has a W&B service of its own, as it would from a shell
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     with open("output.txt", "a") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)

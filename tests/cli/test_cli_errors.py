@@ -78,6 +78,11 @@ def test_slips_on_the_command_line(capsys: pytest.CaptureFixture[str], option: s
             r"child\.yaml, line 4: model\.net: lightning_cv\.models\.SmallBackbone is no Autoencoder",
         ),
         ("model:\n  class_path: lightning_cv.tasks.VAEModul\n", r"line 3: .*has no VAEModul; did you mean VAEModule\?"),
+        (
+            "data:\n  class_path: lightning_cv.datamodules.DigitsDataModule\n"
+            "# class_path: of the model\nmodel:\n  class_path: lightning_cv.tasks.VAEModul\n",
+            r"child\.yaml, line 6: .*has no VAEModul",
+        ),
         ("model:\n  class_path: no_such_package.Net\n", r"child\.yaml, line 3: .*no module no_such_package"),
         ("target: {metric: test/elbo, valeu: 1, source: x}\n", r"no key target\.valeu; did you mean target\.value\?"),
     ],

@@ -123,7 +123,7 @@ def test_one_file_can_be_predicted_alone(checkpoints: dict[str, Path], photos: P
 
 @pytest.mark.parametrize(
     ("images", "out", "message"),
-    [("gone", "out", "no file or folder"), ("empty", "out", "no images in"), ("photos", "photos", "would overwrite")],
+    [("gone", "out", "no file or folder"), ("empty", "out", "no images in"), ("photos", "photos", "no earlier result")],
 )
 def test_what_cannot_be_done_is_refused_before_anything_is_written(
     images: str,
@@ -155,3 +155,24 @@ def test_a_checkpoint_that_is_not_ours_is_refused(tmp_path: Path, capsys: pytest
     arguments = ["--images", str(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
     assert main(["predict", "--ckpt", str(tmp_path / "foreign.ckpt"), *arguments]) == 2
     assert "was not written by a run of lightning-cv" in capsys.readouterr().err
+
+
+def test_a_second_run_leaves_its_own_results_out(checkpoints: dict[str, Path], photos: Path) -> None:
+    arguments = ["predict", "--ckpt", str(checkpoints["detection"]), "--images", str(photos), "--quiet"]
+    out = photos / "found"
+    main([*arguments, "--out", str(out)])
+    first = sorted(path.relative_to(out) for path in out.rglob("*"))
+    main([*arguments, "--out", str(out)])
+    assert sorted(path.relative_to(out) for path in out.rglob("*")) == first
+
+
+def test_a_folder_with_other_files_is_not_written_to(
+    checkpoints: dict[str, Path], photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "album"
+    place.mkdir()
+    (place / "letter.txt").write_text("mine")
+    arguments = ["--ckpt", str(checkpoints["detection"]), "--images", str(photos), "--out", str(place)]
+    assert main(["predict", *arguments]) == 2
+    assert "holds files that are no earlier result" in capsys.readouterr().err
+    assert [path.name for path in place.iterdir()] == ["letter.txt"]

@@ -12,6 +12,7 @@ import yaml
 from forked import KILL_AT, run
 
 from lightning_cv.checkpoints import load_checkpoint
+from lightning_cv.cli.run_folder import RunLock
 
 SHIPPED = Path(__file__).resolve().parents[2] / "experiments"
 BATCHES = 6
@@ -203,7 +204,23 @@ def test_epochs_can_be_added_and_nothing_else(killed: Path) -> None:
     assert final_state(killed)["global_step"] == BATCHES * EPOCHS  # of 24 steps, the last that 9 divides is 18
     assert final_state(killed)["lightning_cv"]["settings"]["trainer"]["max_epochs"] == EPOCHS + 1
     assert max(logged_losses(killed)) == BATCHES * (EPOCHS + 1) - 1
+    results = only_run(killed) / "results.json"
+    figures = json.loads(results.read_text())
     assert run(["resume", str(only_run(killed))], killed) == 0, "the longer plan is the run's own now"
+    later = json.loads(results.read_text())  # nothing was left to train: the figures stay
+    assert {name: later[name] for name in figures if name != "seconds"} == {
+        name: value for name, value in figures.items() if name != "seconds"
+    }
+
+
+def test_a_run_at_work_is_not_extended(killed: Path) -> None:
+    folder = only_run(killed)
+    config = (folder / "config.yaml").read_text()
+    with RunLock(folder):
+        assert run(["resume", str(folder), "--extend-epochs", "1"], killed) == 2
+    assert "another process is at work" in (killed / "output.txt").read_text()
+    assert (folder / "config.yaml").read_text() == config
+    assert not (folder / "error.txt").exists()
 
 
 def test_resuming_what_is_no_run_says_so(tmp_path: Path) -> None:
