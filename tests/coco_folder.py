@@ -39,3 +39,25 @@ def write_folder(root: Path, annotations, **more) -> Path:
     """The root of a COCO folder with the split "train"; its json."""
     write_images(root / "train2017")
     return write_json(root / "annotations/instances_train2017.json", annotations, **more)
+
+
+SQUARE = [[1, 1, 4, 1, 4, 4, 1, 4]]
+
+
+def small_folder(tmp_path):
+    """Objects of images 7 and 3 in mixed order, one of them a crowd; image 9 has none."""
+    runs = {"size": [12, 16], "counts": [12, 24, 156]}  # the second and third of 16 columns
+    write_folder(
+        tmp_path,
+        [
+            an_object(11, 3, [1, 0, 2, 12], category=18, iscrowd=1, segmentation=runs),
+            an_object(12, 7, [0.5, 1, 2.25, 3], segmentation=SQUARE),
+            an_object(10, 3, [4, 4, 3, 5], segmentation=SQUARE),
+            an_object(13, 7, [0, 0, 20, 10], category=18, segmentation=SQUARE),
+        ],
+    )
+    return tmp_path
+
+
+def samples_of(dataset):
+    return [dataset[index] for index in range(len(dataset))]
