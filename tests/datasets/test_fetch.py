@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import io
-import os
 import shutil
 import socket
 import tarfile
@@ -14,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from loopback_site import Site
+from loopback_site import SCENE, TOY, Site, md5, tar_of, zip_of
 
 from lightning_cv.datasets import download as download_module
 from lightning_cv.datasets import meter, sources
@@ -38,32 +37,6 @@ def site():
 def only_this_process(monkeypatch):
     for rank in ("LOCAL_RANK", "RANK", "SLURM_PROCID"):
         monkeypatch.delenv(rank, raising=False)
-
-
-def tar_of(members: dict[str, bytes], mode: str = "w") -> bytes:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode=mode) as archive:
-        for name, content in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return packed.getvalue()
-
-
-def zip_of(members: dict[str, bytes]) -> bytes:
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(zipfile.ZipInfo(name), content)
-    return packed.getvalue()
-
-
-def md5(content: bytes) -> str:
-    return f"md5:{hashlib.md5(content).hexdigest()}"
-
-
-SCENE = os.urandom(5000)
-TOY = tar_of({"toy/images/a.bin": SCENE, "toy/list.txt": b"a\n"})
 
 
 @pytest.fixture
