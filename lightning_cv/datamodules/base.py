@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_cv.contracts import Draw, LabelMap, Placement
+from lightning_cv.contracts import DetectionBatch, DetectionSample, Draw, LabelMap, Placement
+from lightning_cv.datamodules.batches import collate_detection
 from lightning_cv.datamodules.sampling import CounterBatchSampler
 from lightning_cv.ops.counters import mix
 from lightning_cv.transforms import DetectionTransform, EvalTransform, Mosaic
@@ -173,7 +174,24 @@ class DataModule(LightningDataModule, ABC):
 class DetectionDataModule(DataModule):
     """A data module of boxes: what evaluation shows of a picture is the business of its `eval_transform`."""
 
+    train_transform: DetectionTransform
     eval_transform: EvalTransform
+
+    @abstractmethod
+    def source(self, use: Any) -> SampleSource[DetectionSample]:  # Any: "train", "val" or "test"
+        """The samples for a use, read once."""
+
+    def train_set(self) -> BatchDataset[DetectionBatch]:
+        """Augmented batches."""
+        return BatchDataset(self.source("train"), self.train_transform, collate_detection, self.seed)
+
+    def val_set(self) -> BatchDataset[DetectionBatch]:
+        """Batches of the validation split as evaluation shows them."""
+        return BatchDataset(self.source("val"), self.eval_transform, collate_detection, self.seed)
+
+    def test_set(self) -> BatchDataset[DetectionBatch]:
+        """Batches of the test split as evaluation shows them."""
+        return BatchDataset(self.source("test"), self.eval_transform, collate_detection, self.seed)
 
     def prepare_image(self, image: NDArray[np.uint8], /) -> Tensor:
         """The tensor (3, h, w) that evaluation would make of one RGB picture (H, W, 3)."""

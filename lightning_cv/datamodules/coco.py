@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_cv.contracts import DetectionBatch, PanopticBatch, Placement
+from lightning_cv.contracts import PanopticBatch, Placement
 from lightning_cv.datamodules.base import BatchDataset, DataModule, DetectionDataModule
-from lightning_cv.datamodules.batches import collate_detection
 from lightning_cv.datamodules.batches_panoptic import collate_panoptic, pad_images
 from lightning_cv.datasets.coco import CocoDetection
 from lightning_cv.datasets.coco_json import FETCHED_AS, data_root
@@ -141,18 +140,6 @@ class CocoDetectionDataModule(_CocoFolder[CocoDetection], DetectionDataModule):
             strict=self.strict,
             cache=self.cache,
         )
-
-    def train_set(self) -> BatchDataset[DetectionBatch]:
-        """Augmented batches."""
-        return BatchDataset(self.source("train"), self.train_transform, collate_detection, self.seed)
-
-    def val_set(self) -> BatchDataset[DetectionBatch]:
-        """Batches of the validation split."""
-        return BatchDataset(self.source("val"), self.eval_transform, collate_detection, self.seed)
-
-    def test_set(self) -> BatchDataset[DetectionBatch]:
-        """Batches of the test split."""
-        return BatchDataset(self.source("test"), self.eval_transform, collate_detection, self.seed)
 
 
 class CocoPanopticDataModule(_CocoFolder[CocoPanoptic]):

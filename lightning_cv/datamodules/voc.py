@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_cv.contracts import DetectionBatch, LabelMap, SegmentationBatch
+from lightning_cv.contracts import LabelMap, SegmentationBatch
 from lightning_cv.datamodules.base import BatchDataset, DataModule, DetectionDataModule
-from lightning_cv.datamodules.batches import collate_detection, collate_segmentation
+from lightning_cv.datamodules.batches import collate_segmentation
 from lightning_cv.datasets.fetch import fetch
 from lightning_cv.datasets.voc import (
     VOC_CLASSES,
@@ -117,18 +117,6 @@ class VOCDetectionDataModule(_VOCFolder[VOCDetection], DetectionDataModule):
             self.single_object,
         )  # fmt: skip
 
-    def train_set(self) -> BatchDataset[DetectionBatch]:
-        """Augmented batches."""
-        return BatchDataset(self.source("train"), self.train_transform, collate_detection, self.seed)
-
-    def val_set(self) -> BatchDataset[DetectionBatch]:
-        """Stretched batches of the validation list."""
-        return BatchDataset(self.source("val"), self.eval_transform, collate_detection, self.seed)
-
-    def test_set(self) -> BatchDataset[DetectionBatch]:
-        """Stretched batches of the test list."""
-        return BatchDataset(self.source("test"), self.eval_transform, collate_detection, self.seed)
-
 
 class VOCInstancesDataModule(_VOCFolder[VOCInstances], DetectionDataModule):
     """Boxes and masks of the objects of a VOC folder; arguments as for `VOCDetectionDataModule`.
@@ -162,18 +150,6 @@ class VOCInstancesDataModule(_VOCFolder[VOCInstances], DetectionDataModule):
     def read(self, use: str) -> VOCInstances:
         """The samples for "train", "val" or "test"."""
         return VOCInstances(self.root, self.year, self.splits[use], self.names_of_objects, self.cache, self.strict)
-
-    def train_set(self) -> BatchDataset[DetectionBatch]:
-        """Augmented batches."""
-        return BatchDataset(self.source("train"), self.train_transform, collate_detection, self.seed)
-
-    def val_set(self) -> BatchDataset[DetectionBatch]:
-        """Batches of the validation list as evaluation shows them."""
-        return BatchDataset(self.source("val"), self.eval_transform, collate_detection, self.seed)
-
-    def test_set(self) -> BatchDataset[DetectionBatch]:
-        """Batches of the test list as evaluation shows them."""
-        return BatchDataset(self.source("test"), self.eval_transform, collate_detection, self.seed)
 
 
 class VOCSegmentationDataModule(_VOCFolder[VOCSegmentation]):
