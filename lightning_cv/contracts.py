@@ -114,6 +114,7 @@ class SegmentationBatch(TypedDict):
     images: Tensor  # float32 (N, 3, H, W)
     masks: Tensor  # int64 (N, H, W)
     image_ids: list[str]
+    original_sizes: NotRequired[list[tuple[int, int]]]  # (H, W) of the files
 
 
 class ImageBatch(TypedDict):

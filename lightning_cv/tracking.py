@@ -168,13 +168,14 @@ def resolve_mode(mode: Mode) -> Literal["online", "offline", "disabled"]:
     """What "auto" means here and now; other modes stay."""
     if mode == "auto":
         asked = os.environ.get("WANDB_MODE", "")
-        mode = {"dryrun": "offline", "run": "online"}.get(asked, asked) or ("online" if _logged_in() else "offline")  # type: ignore[assignment]  # checked in the next line
+        mode = {"dryrun": "offline", "run": "online"}.get(asked, asked) or ("online" if logged_in() else "offline")  # type: ignore[assignment]  # checked in the next line
     if mode not in ("online", "offline", "disabled"):
         raise ValueError(f"the W&B mode (WANDB_MODE) must be online, offline or disabled, got {mode!r}")
     return mode
 
 
-def _logged_in() -> bool:
+def logged_in() -> bool:
+    """Whether Wdef logged_in() -> bool:B would find an API key of its server here."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""

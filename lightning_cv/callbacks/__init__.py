@@ -1,7 +1,9 @@
 """Callbacks by name."""
 
+from lightning_cv.callbacks.gradients import GradientNorm
 from lightning_cv.callbacks.metrics import DetectionMetrics, LikelihoodMetrics, SegmentationMetrics
 from lightning_cv.callbacks.nan_guard import NanGuard
+from lightning_cv.callbacks.predictions import SavePredictions
 from lightning_cv.callbacks.previews import (
     DetectionPreview,
     LatentTraversal,
@@ -14,11 +16,13 @@ from lightning_cv.callbacks.timing import Throughput
 __all__ = [
     "DetectionMetrics",
     "DetectionPreview",
+    "GradientNorm",
     "LatentTraversal",
     "LikelihoodMetrics",
     "NanGuard",
     "ProgressLines",
     "ReconstructionPreview",
+    "SavePredictions",
     "SegmentationMetrics",
     "SegmentationPreview",
     "Throughput",

@@ -1,5 +1,7 @@
 """Stops a run at the first loss that is not a number, before it reaches the weights."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
@@ -11,8 +13,8 @@ from lightning_cv.errors import UserError
 class NanGuard(Callback):
     """Looks at the loss between forward and backward and ends training where it is infinite or not a number.
 
-    The weights are still those of the last good step, and no file is touched. The message names the terms, the step
-    and the images.
+    The weights are still those of the last good step, and no checkpoint is touched. The message names the terms, the
+    step and the images; `not_a_number.json` in the run's folder keeps them, with the ids of all images of the batch.
 
     Args:
         every_n_steps: on an accelerator each look waits for it; a larger number looks less often.
@@ -38,11 +40,29 @@ class NanGuard(Callback):
             if name.startswith("train/") and not value.isfinite().all()
         } or {"loss": float(loss.detach().float().mean())}
         listed = ", ".join(f"{name} is {value}" for name, value in terms.items())
-        raise UserError(f"training stopped: {listed} in step {trainer.global_step}, images {_ids(self._batch)}")
+        ids = _ids(self._batch)
+        self._keep(trainer, terms, ids)
+        raise UserError(f"training stopped: {listed} in step {trainer.global_step}, images {_some(ids)}")
+
+    def _keep(self, trainer: Trainer, terms: dict[str, float], ids: list[str]) -> None:
+        rank = f"-rank{trainer.global_rank}" if trainer.world_size > 1 else ""
+        record = {
+            "epoch": trainer.current_epoch,
+            "step": trainer.global_step,
+            "terms": {name: str(value) for name, value in terms.items()},  # JSON knows no NaN
+            "image_ids": ids,
+        }
+        folder = Path(trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"not_a_number{rank}.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
-def _ids(batch: Any) -> str:  # Any: the batch type is the task's
+def _ids(batch: Any) -> list[str]:  # Any: the batch type is the task's
     if not isinstance(batch, dict):
-        return "unknown"
+        return []
     ids = batch.get("image_ids") or [target["image_id"] for target in batch.get("targets", [])]
-    return ", ".join(map(str, ids[:16])) + (f" and {len(ids) - 16} more" if len(ids) > 16 else "") or "unknown"
+    return [str(image_id) for image_id in ids]
+
+
+def _some(ids: list[str]) -> str:
+    return ", ".join(ids[:16]) + (f" and {len(ids) - 16} more" if len(ids) > 16 else "") or "unknown"

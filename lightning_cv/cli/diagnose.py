@@ -138,7 +138,7 @@ def _keys_of(parent: str, classes: dict[str, str]) -> tuple[str, ...]:
     if parent == "trainer":
         path = "lightning.Trainer"
     elif parent == "target":
-        path = "lightning_cv.cli.fit.Target"
+        path = "lightning_cv.cli.target.Target"
     elif parent in classes:
         path = classes[parent]
     else:

@@ -9,7 +9,6 @@ import traceback
 import warnings
 from argparse import ArgumentError
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lightning_cv import tracking
+from lightning_cv.callbacks.predictions import SavePredictions
 from lightning_cv.callbacks.reproducible import CounterRandomness
 from lightning_cv.checkpoints import AtomicCheckpointIO, load_checkpoint
 from lightning_cv.cli import run_folder
@@ -27,6 +27,7 @@ from lightning_cv.cli.diagnose import constructor_words, explain, unknown_sectio
 from lightning_cv.cli.experiments import expand_configs
 from lightning_cv.cli.memory import keep_freed_memory
 from lightning_cv.cli.settings import Settings, differences, flatten, untrained
+from lightning_cv.cli.target import Target
 from lightning_cv.datamodules.base import DataModule
 from lightning_cv.errors import UserError
 from lightning_cv.tasks.base import CHECKPOINT_KEY, Task
@@ -41,29 +42,12 @@ warnings.filterwarnings("ignore", r".*module\(s\) in eval mode at the start")  #
 warnings.filterwarnings("ignore", r".*does not have many workers")  # in-memory batches need none
 set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
 
-_OURS = ("ckpt", "runs", "run_dir", "config", "base")
+_OURS = ("ckpt", "runs", "run_dir", "save_predictions", "config", "base")
 _SUMMARIES = {
     "fit": "Train an experiment in a new run folder.",
     "validate": "Evaluate a checkpoint on the validation split; without --config, under the checkpoint's own settings.",
     "test": "Evaluate a checkpoint on the test split; without --config, under the checkpoint's own settings.",
 }
-
-
-@dataclass
-class Target:
-    """The published figure an experiment is measured against.
-
-    Args:
-        metric: name of the logged metric, such as `test/map_50`.
-        value: the published figure, in the metric's own unit.
-        source: where it was published.
-        tolerance: how far below it a result still counts as reproduced.
-    """
-
-    metric: str
-    value: float
-    source: str
-    tolerance: float = 0.0
 
 
 class Launched(NamedTuple):
@@ -132,6 +116,10 @@ class ExperimentCLI(LightningCLI):
         parser.add_argument("--run_dir", type=str | None, default=None, help="this run's folder, instead of a new one")
         parser.add_argument("--base", type=list[str], default=[], help="in a file: the files it stands on")
         parser.add_argument("--target", type=Target | None, default=None, help="published figure to compare with")
+        if self.verb != "fit":
+            parser.add_argument(
+                "--save-predictions", type=str | None, default=None, help="folder for predictions in official formats"
+            )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # Any: Lightning's signature
         """Parse; a slip becomes a message that names file, key and the nearest valid key."""
@@ -191,6 +179,8 @@ class ExperimentCLI(LightningCLI):
             CounterRandomness(self.config.seed_everything),
             RunRecord(self.settings),
         ]
+        if (folder := self.config.get("save_predictions")) is not None:
+            config["callbacks"].append(SavePredictions(folder))
         plugins = config["plugins"] or []
         config["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
         return Trainer(**config)
@@ -267,7 +257,8 @@ def _run(cli: ExperimentCLI, ckpt: Path | None) -> Launched:
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     if first:
         _write_results(cli.run_dir, metrics, time.perf_counter() - begun)
-        _print_target(cli.config.target, metrics)
+        if cli.config.target is not None:
+            print(cli.config.target.verdict(metrics), end="")
     return Launched(cli.run_dir, metrics)
 
 
@@ -303,13 +294,6 @@ def _report(verb: str, argv: list[str]) -> int:
         if verb == "fit" and (best := launched.run_dir / run_folder.CHECKPOINTS / "best.ckpt").exists():
             print(f"next: lightning-cv test --ckpt {best}")
     return 0
-
-
-def _print_target(target: Target | None, metrics: dict[str, float]) -> None:
-    if target is not None and target.metric in metrics:
-        value = metrics[target.metric]
-        verdict = "reached" if value >= target.value - target.tolerance else "not reached"
-        print(f"{target.metric} {value:.4g}, target {target.value:g} ({target.source}): {verdict}")
 
 
 def _with_ckpt_spelled(argv: list[str]) -> list[str]:

@@ -17,6 +17,8 @@ VERBS = {
     "test": ("evaluate a checkpoint on the test split", "lightning_cv.cli.fit:test"),
     "resume": ("go on with a run that was stopped, or extend a finished one", "lightning_cv.cli.resume:main"),
     "predict": ("use a checkpoint on images of your own", "lightning_cv.cli.predict:main"),
+    "evaluate": ("score saved predictions in the official formats", "lightning_cv.tools.evaluate:main"),
+    "sync": ("send runs that W&B logged offline", "lightning_cv.cli.sync:main"),
     "list": ("all experiments with task, data and target", "lightning_cv.cli.listing:main"),
     "init": ("copy the experiments into a folder of yours", "lightning_cv.cli.init:main"),
     "data": ("fetch, draw, check, measure and look at data sets", "lightning_cv.tools.data:main"),

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from rich.progress import track
 
+from lightning_cv.callbacks.predictions import coco_rows
 from lightning_cv.checkpoints import load_checkpoint
 from lightning_cv.cli.settings import untrained
 from lightning_cv.contracts import Detections, LabelMap, Placement
@@ -26,7 +27,7 @@ from lightning_cv.tasks.base import CHECKPOINT_KEY
 from lightning_cv.transforms import restore_boxes
 from lightning_cv.viz.boxes import above_score, detections_picture
 from lightning_cv.viz.canvas import beside, picture
-from lightning_cv.viz.masks import overlay, voc_palette
+from lightning_cv.viz.masks import overlay, save_class_mask
 
 set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
 
@@ -124,22 +125,14 @@ def _predict(
         found = _in_file_pixels(output[0], placement, options.min_score)
         shown = above_score(found, options.show_score)
         Image.fromarray(detections_picture(image, shown, model.label_map)).save(place)
-        return _coco_rows(found, number, model.label_map)
+        return coco_rows(number, found, model.label_map)
     if isinstance(model.task, SegModule):
         mask = output[0, : image.shape[0], : image.shape[1]].cpu().numpy().astype(np.uint8)
-        _write_palette_png(mask, options.out / "masks" / f"{name}.png")
+        save_class_mask(output[0, : image.shape[0], : image.shape[1]], options.out / "masks" / f"{name}.png")
         Image.fromarray(overlay(image, mask)).save(place)
         return [{"image_id": number, "file_name": str(file), "mask": f"masks/{name}.png"}]
     Image.fromarray(beside([picture(tensor), picture(output[0])])).save(place)
     return [{"image_id": number, "file_name": str(file), "reconstruction": f"{name}.png"}]
-
-
-def _write_palette_png(mask: Picture, place: Path) -> None:
-    """A class mask (H, W) as VOC stores it: class numbers, with VOC's colours as the palette."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    coloured = Image.fromarray(mask)
-    coloured.putpalette(voc_palette().ravel().tolist())
-    coloured.save(place)
 
 
 def _in_file_pixels(found: Detections, placement: Placement, min_score: float) -> Detections:
@@ -147,21 +140,6 @@ def _in_file_pixels(found: Detections, placement: Placement, min_score: float) -
     keep = found["scores"] >= min_score
     boxes = restore_boxes(found["boxes"][keep].cpu(), placement)
     return {"boxes": boxes, "scores": found["scores"][keep].cpu(), "labels": found["labels"][keep].cpu()}
-
-
-def _coco_rows(found: Detections, image_id: int, label_map: LabelMap) -> list[dict[str, Any]]:
-    corners = found["boxes"].tolist()
-    return [
-        {
-            "image_id": image_id,
-            "category_id": label_map.dataset_ids[label - label_map.first],
-            "bbox": [round(v, 2) for v in (x1, y1, x2 - x1, y2 - y1)],
-            "score": round(score, 5),
-        }
-        for (x1, y1, x2, y2), score, label in zip(
-            corners, found["scores"].tolist(), found["labels"].tolist(), strict=True
-        )
-    ]
 
 
 def _write_index(model: Model, results: list[dict[str, Any]], files: list[tuple[Path, str]], out: Path) -> None:

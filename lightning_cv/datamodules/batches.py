@@ -44,4 +44,9 @@ def collate_segmentation(samples: list[PreparedMask]) -> SegmentationBatch:
         rows, columns = sample.mask.shape
         images[number, :, :rows, :columns] = sample.image
         masks[number, :rows, :columns] = sample.mask
-    return {"images": images, "masks": masks, "image_ids": [sample.image_id for sample in samples]}
+    return {
+        "images": images,
+        "masks": masks,
+        "image_ids": [sample.image_id for sample in samples],
+        "original_sizes": [sample.original_size for sample in samples],
+    }

@@ -32,7 +32,10 @@ from lightning_cv.datasets.coco_json import (
 )
 from lightning_cv.datasets.errors import DataError
 from lightning_cv.datasets.images import UNREADABLE, PackedPixels, read_rgb
-from lightning_cv.datasets.repairs import Repairs
+from lightning_cv.datasets.repairs import Repairs, SampleRepairs
+
+UNKNOWN_SEGMENT = "segment of the PNG that the json does not know made void"
+UNSEEN_SEGMENT = "segment without a pixel in the PNG left out"
 
 NOT_DECLARED = -1
 """Category of a segment whose own is not declared: its pixels become void."""
@@ -56,7 +59,8 @@ class CocoPanoptic:
     """Images and their segments of a split, in the order of the json; classes count from 0, things and stuff alike.
 
     Pixels whose number the json does not know become void, segments without a pixel are left out: both are counted in
-    `repairs` as images are read, and each process warns of the first. Other faults as in `CocoDetection`.
+    `repairs`, an image once, as any process reads images, with a warning of the first. Other faults as in
+    `CocoDetection`.
 
     Args:
         root: the folder that holds `annotations`.
@@ -89,7 +93,7 @@ class CocoPanoptic:
         repairs = Repairs(strict)
         self._packed.retell(self.source, repairs)
         repairs.tell(self.source)
-        self.repairs, self._counted = Repairs(strict), set[int]()
+        self.repairs = SampleRepairs(self.source, root, (UNKNOWN_SEGMENT, UNSEEN_SEGMENT), len(self), strict)
         rows, packed = np.arange(len(self)), self.segments
         names = texts_of(self.images.names, self.images.name_offsets, packed.rows)
         refuse_missing(Path(root), self.folder, names, self.source)
@@ -127,7 +131,7 @@ class CocoPanoptic:
         refuse_other_size(colours, path, images, row, self.source)
         mine = slice(int(packed.offsets[index]), int(packed.offsets[index + 1]))
         found = number_segments(segment_ids(colours), packed.ids[mine])
-        self._count(index, path, found, packed.ids[mine])
+        self._note(index, path, found, packed.ids[mine])
         segments, kept = renumber(found.segments, found.seen & (packed.categories[mine] != NOT_DECLARED))
         labels = packed.categories[mine][kept].astype(np.int64)
         return {
@@ -139,18 +143,12 @@ class CocoPanoptic:
             "crowd": packed.crowd[mine][kept],
         }
 
-    def _count(self, index: int, path: Path, found: "Numbered", ids: NDArray[np.int64]) -> None:
-        """Notes what does not fit between PNG and json, once an image; warns where a kind is met for the first time."""
-        if index in self._counted or (found.strange is None and bool(found.seen.all())):
-            return
-        self._counted.add(index)
-        kinds = len(self.repairs.counts)
+    def _note(self, index: int, path: Path, found: "Numbered", ids: NDArray[np.int64]) -> None:
+        """Counts what does not fit between PNG and json."""
         if found.strange is not None:
-            self.repairs.note("segment of the PNG that the json does not know made void", f"{path}, id {found.strange}")
-        for segment_id in ids[~found.seen].tolist():
-            self.repairs.note("segment without a pixel in the PNG left out", f"{path}, id {segment_id}")
-        if len(self.repairs.counts) > kinds:
-            self.repairs.tell(self.source)
+            self.repairs.note(index, UNKNOWN_SEGMENT, f"{path}, id {found.strange}")
+        if not found.seen.all():
+            self.repairs.note(index, UNSEEN_SEGMENT, f"{path}, id {ids[~found.seen][0]}")
 
 
 class Numbered(NamedTuple):

@@ -20,7 +20,7 @@ _RANKS = ("LOCAL_RANK", "RANK", "SLURM_PROCID")
 
 
 def fetch(name: str, root: str | Path, parts: Sequence[str] = (), agreed: bool = False) -> Path:
-    """The folder of a data set below the data root; fetched unless it is there, in which case nothing is touched.
+    """The folder of a data set below the data root; what is missing of it is fetched, what is there is never touched.
 
     Archives are fetched into `root/.fetch-NAME`, where a later call goes on after an interruption, verified, unpacked
     there, and renamed into their places. Of several processes only the first fetches: the others return at once.
@@ -49,9 +49,26 @@ def fetch(name: str, root: str | Path, parts: Sequence[str] = (), agreed: bool =
 
 
 def missing_parts(source: DataSet, root: str | Path, parts: Sequence[str] = ()) -> list[Part]:
-    """The parts, of those asked for, that are not all there; optional ones count only if asked for or not alone."""
-    missing = [part for part in source.chosen(parts) if not all(_is_there(Path(root) / place) for place in part.places)]
+    """The parts, of those asked for, that are not all there; optional ones count only if asked for or not alone.
+
+    A folder that is there but lacks some of what its archive holds is an error: it may be somebody's own.
+    """
+    missing = [part for part in source.chosen(parts) if part.lacks(Path(root))]
+    for part in missing:
+        _refuse_a_piece(part, Path(root))
     return [] if not parts and all(part.optional for part in missing) else missing
+
+
+def _refuse_a_piece(part: Part, root: Path) -> None:
+    lacks = part.lacks(root)
+    for place in part.places:
+        inside = [path.removeprefix(f"{place}/") for path in lacks if path.startswith(f"{place}/")]
+        if inside and sources.is_there(root / place):
+            names = " and ".join(archive.name for archive in part.archives)
+            raise DataError(
+                f"{root / place} is there but lacks {', '.join(inside)}: move it away, so that {names} can be fetched "
+                "in its place, or complete it; nothing was fetched. As it is, it can be read without `download`"
+            )
 
 
 def _fetch_part(part: Part, workshop: Path, root: Path) -> None:
@@ -83,7 +100,7 @@ def _remove(part: Part, workshop: Path) -> None:
 
 def _put(found: Path, place: Path, part: Part) -> None:
     """Renames what was unpacked; what is there already stays."""
-    if _is_there(place):
+    if sources.is_there(place):
         return
     if not found.exists():
         names = ", ".join(archive.name for archive in part.archives)
@@ -137,10 +154,6 @@ def _check_space(root: Path, source: DataSet, parts: Sequence[Part], workshop: P
             f"{root}: {source.title} needs {megabytes(packed)} for an archive and {megabytes(unpacked)} unpacked, "
             f"{megabytes(free)} are free: nothing was fetched"
         )
-
-
-def _is_there(place: Path) -> bool:
-    return place.is_file() or (place.is_dir() and any(place.iterdir()))
 
 
 def _is_first_process() -> bool:

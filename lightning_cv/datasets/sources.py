@@ -4,6 +4,7 @@ Addresses and checksums of VOC, MNIST, Fashion-MNIST, CelebA and SBD are those t
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 FETCHABLE = ("voc2007", "voc2011", "voc2012", "sbd", "coco2017", "mnist", "fashion-mnist", "celeba", "dsprites")
@@ -22,8 +23,9 @@ class Archive(NamedTuple):
 class Part(NamedTuple):
     """What is fetched and put in its place together.
 
-    `places` maps paths below the data root to paths in the unpacked archives ("." for all of it); `unpacked` is in
-    bytes, about; `inner` are archives in the archives; a data set is complete without its optional parts.
+    `places` maps paths below the data root to paths in the unpacked archives; `unpacked` is in bytes, about;
+    `inner` are archives in the archives; a data set is complete without its optional parts. `proof` are paths below the
+    data root that only a whole part has, each with any of the `endings`; where there are none, the places are.
     """
 
     name: str
@@ -32,11 +34,20 @@ class Part(NamedTuple):
     unpacked: int
     inner: tuple[str, ...] = ()
     optional: bool = False
+    proof: tuple[str, ...] = ()
+    endings: tuple[str, ...] = ("",)
 
     @property
     def packed(self) -> int:
         """Bytes of its archives, about."""
         return sum(archive.size for archive in self.archives)
+
+    def lacks(self, root: Path) -> list[str]:
+        """The proofs that are not below a data root; none where the part is whole."""
+        return [path for path in self.proof or self.places if not self._is_proven(root / path)]
+
+    def _is_proven(self, path: Path) -> bool:
+        return any(is_there(path.with_name(f"{path.name}{ending}")) for ending in self.endings)
 
 
 class DataSet(NamedTuple):
@@ -56,6 +67,11 @@ class DataSet(NamedTuple):
         if unknown:
             raise ValueError(f"{self.name} has no part {unknown[0]!r}; its parts are {', '.join(known)}")
         return tuple(part for part in self.parts if part.name in names or not names)
+
+
+def is_there(place: Path) -> bool:
+    """Whether there is a file, or a folder with something in it."""
+    return place.is_file() or (place.is_dir() and any(place.iterdir()))
 
 
 def data_set(name: str) -> DataSet:
@@ -86,7 +102,10 @@ def _voc(year: str, keys: tuple[str, ...], sizes: tuple[int, ...], inside: str =
         for entry, size in zip(entries, sizes, strict=True)
     )
     place = f"VOCdevkit/VOC{year}"
-    part = Part("all", archives, {place: inside + place}, sum(sizes))
+    lists = ["trainval", "test"] if year == "2007" else ["trainval"]  # each archive brings one
+    proof = [f"{place}/{name}" for name in ("Annotations", "JPEGImages", "SegmentationClass", "SegmentationObject")]
+    proof += [f"{place}/ImageSets/{kind}/{name}.txt" for kind in ("Main", "Segmentation") for name in lists]
+    part = Part("all", archives, {place: inside + place}, sum(sizes), proof=tuple(proof))
     licence = "the images are under Flickr's terms of use; cite Everingham et al., IJCV 2010"
     return DataSet(f"voc{year}", f"PASCAL VOC {year}", place, licence, (part,))
 
@@ -106,27 +125,40 @@ def _sbd() -> DataSet:
 def _mnist() -> DataSet:
     from torchvision.datasets import MNIST
 
-    sizes = (9_912_422, 28_881, 1_648_877, 4_542)
     licence = "CC BY-SA 3.0; LeCun, Cortes and Burges 1998"
-    part = _idx(MNIST.mirrors, MNIST.resources, sizes, "MNIST/raw")
-    return DataSet("mnist", "MNIST", "MNIST/raw", licence, (part,))
+    parts = _idx(MNIST.mirrors, MNIST.resources, (9_912_422, 28_881, 1_648_877, 4_542), "MNIST/raw")
+    return DataSet("mnist", "MNIST", "MNIST/raw", licence, parts)
 
 
 def _fashion() -> DataSet:
     from torchvision.datasets import FashionMNIST
 
-    sizes = (26_421_880, 29_515, 4_422_102, 5_148)
     licence = "MIT; Xiao, Rasul and Vollgraf 2017"
-    part = _idx(FashionMNIST.mirrors, FashionMNIST.resources, sizes, "FashionMNIST/raw")
-    return DataSet("fashion-mnist", "Fashion-MNIST", "FashionMNIST/raw", licence, (part,))
+    sizes = (26_421_880, 29_515, 4_422_102, 5_148)
+    parts = _idx(FashionMNIST.mirrors, FashionMNIST.resources, sizes, "FashionMNIST/raw")
+    return DataSet("fashion-mnist", "Fashion-MNIST", "FashionMNIST/raw", licence, parts)
 
 
-def _idx(mirrors: Sequence[str], files: Sequence[tuple[str, str]], sizes: Sequence[int], place: str) -> Part:
-    archives = tuple(
-        Archive(name, tuple(mirror + name for mirror in mirrors), f"md5:{md5}", size)
-        for (name, md5), size in zip(files, sizes, strict=True)
-    )
-    return Part("all", archives, {place: "."}, 55_000_000)
+_IDX_PARTS = {
+    "train-images-idx3-ubyte": ("train-images", 47_040_016),
+    "train-labels-idx1-ubyte": ("train-labels", 60_008),
+    "t10k-images-idx3-ubyte": ("test-images", 7_840_016),
+    "t10k-labels-idx1-ubyte": ("test-labels", 10_008),
+}
+"""Name of the part and unpacked bytes of each file."""
+
+
+def _idx(
+    mirrors: Sequence[str], files: Sequence[tuple[str, str]], sizes: Sequence[int], folder: str
+) -> tuple[Part, ...]:
+    """A part for each of the four files, so that those which are missing can be fetched alone; .gz is read as well."""
+    parts = []
+    for (name, md5), size in zip(files, sizes, strict=True):
+        archive = Archive(name, tuple(mirror + name for mirror in mirrors), f"md5:{md5}", size)
+        inside = name.removesuffix(".gz")
+        part, unpacked = _IDX_PARTS[inside]
+        parts.append(Part(part, (archive,), {f"{folder}/{inside}": inside}, unpacked, endings=("", ".gz")))
+    return tuple(parts)
 
 
 _COCO_SITE = "http://images.cocodataset.org"  # the site's certificate belongs to another name; checksums protect

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lightning_cv.contracts import VOID, DetectionSample, LabelMap, SegmentationSample
 from lightning_cv.datasets.errors import DataError
 from lightning_cv.datasets.images import PackedPixels, read_mask, read_rgb
-from lightning_cv.datasets.repairs import Repairs, mend_boxes
+from lightning_cv.datasets.repairs import Repairs, SampleRepairs, mend_boxes
 from lightning_cv.datasets.voc_lists import read_split, refuse_missing
 from lightning_cv.datasets.voc_xml import VOCObjects, read_annotations
 
@@ -20,6 +20,10 @@ VOC_CLASSES = (
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
 """VOC's class names in the order of their labels, 1 to 20."""
+
+SMALL_PICTURE = "boxes cut to the picture or left out"
+UNSEEN_OBJECT = "object without pixels left out"
+UNKNOWN_MASK = "mask of no object left out"
 
 
 def voc_box_labels(class_names: tuple[str, ...] = VOC_CLASSES) -> LabelMap:
@@ -42,7 +46,8 @@ class VOCDetection:
         class_names: in the order of their labels, from 1.
         keep_difficult: False leaves out the objects marked difficult.
         cache: keep the decoded pictures of the split in memory.
-        strict: stop at the first annotation that would have to be mended or left out.
+        strict: stop at the first annotation that would have to be mended or left out. Else `repairs` counts the images
+            whose boxes had to be cut when they were read.
         single_object: only the images with exactly one object that is not difficult, and only that object: for
             classification with localization.
     """
@@ -60,15 +65,15 @@ class VOCDetection:
     ) -> None:
         self.label_map = voc_box_labels(tuple(class_names))
         listed = read_split(root, year, "Main", split)
-        repairs = Repairs(strict)
-        self._strict = strict
+        repairs, source = Repairs(strict), f"{Path(root) / 'VOCdevkit'}, split {split}"
         self._paths, self._objects = read_annotations(listed, self.label_map, repairs)
-        repairs.tell(f"{Path(root) / 'VOCdevkit'}, split {split}")
+        repairs.tell(source)
         self.ids = [item.image_id for item in listed]
         if single_object or not keep_difficult:
             self._objects = self._objects.chosen(~self._objects.difficult)
         if single_object:
             self._keep_images(np.flatnonzero(np.diff(self._objects.offsets) == 1))
+        self.repairs = SampleRepairs(source, root, (SMALL_PICTURE,), len(self), strict)
         self._cache = PackedPixels(self._paths, read_rgb) if cache else None
 
     def _keep_images(self, rows: NDArray[np.int64]) -> None:
@@ -92,7 +97,7 @@ class VOCDetection:
     def __getitem__(self, index: int, /) -> DetectionSample:
         image = self._cache[index] if self._cache else read_rgb(self._paths[index])
         mine = self._objects.of_image(index)
-        boxes, kept = self._in_picture(self._objects.boxes[mine], image, self._paths[index])
+        boxes, kept = self._in_picture(index, self._objects.boxes[mine], image)
         return {
             "image_id": self.ids[index],
             "image": image,
@@ -103,18 +108,16 @@ class VOCDetection:
         }
 
     def _in_picture(
-        self, boxes: NDArray[np.float32], image: NDArray[np.uint8], path: Path
+        self, index: int, boxes: NDArray[np.float32], image: NDArray[np.uint8]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The boxes cut to the picture as it is, which may be smaller than the annotation says, and their rows."""
         height, width = image.shape[:2]
         if len(boxes) == 0 or (boxes[:, 2].max() <= width and boxes[:, 3].max() <= height):
             return boxes.copy(), np.arange(len(boxes))
-        repairs = Repairs(self._strict)
+        place = f"{self._paths[index]} is {width} x {height} pixels, smaller than its annotation says"
+        self.repairs.note(index, SMALL_PICTURE, place)
         sizes = np.broadcast_to(np.array([width, height], np.float64), (len(boxes), 2))
-        place = f"{path} is {width} x {height} pixels, smaller than its annotation says"
-        mended = mend_boxes(boxes.astype(np.float64), sizes, lambda row: place, repairs)
-        repairs.tell(path)
-        return mended
+        return mend_boxes(boxes.astype(np.float64), sizes, lambda row: place, Repairs())
 
 
 class VOCInstances:
@@ -122,7 +125,8 @@ class VOCInstances:
 
     The pixel values 1, 2, ... of an object mask are the first, second, ... object of the annotation (VOC development
     kit); where the class mask contradicts that, an object goes to the mask of its class that its box overlaps most.
-    Objects without pixels are left out. Arguments as for `VOCDetection`.
+    Objects without pixels and masks of no object are left out: `repairs` counts their images as they are read.
+    Arguments as for `VOCDetection`.
     """
 
     def __init__(
@@ -138,14 +142,14 @@ class VOCInstances:
         listed = read_split(root, year, "Segmentation", split)
         if any(item.of_sbd for item in listed):
             raise DataError(f"split {split!r} names images of SBD, which have no annotated boxes: use VOC's own lists")
-        repairs = Repairs(strict)
-        self._strict = strict
+        repairs, source = Repairs(strict), f"{Path(root) / 'VOCdevkit'}, split {split}"
         self._paths, self._objects = read_annotations(listed, self.label_map, repairs)
-        repairs.tell(f"{Path(root) / 'VOCdevkit'}, split {split}")
+        repairs.tell(source)
         self.ids = [item.image_id for item in listed]
         self._class_masks = [item.class_mask for item in listed]
         self._object_masks = [item.folder / "SegmentationObject" / f"{item.image_id}.png" for item in listed]
         refuse_missing([*self._class_masks, *self._object_masks], split)
+        self.repairs = SampleRepairs(source, root, (UNSEEN_OBJECT, UNKNOWN_MASK), len(self), strict)
         self._cache = PackedPixels(self._paths, read_rgb) if cache else None
 
     def __len__(self) -> int:
@@ -158,7 +162,7 @@ class VOCInstances:
             refuse_other_size(path, mask, self._paths[index], image)
         mine = self._objects.of_image(index)
         found, unclaimed = _object_numbers(self._objects, mine, classes, objects)
-        self._tell(index, found, unclaimed)
+        self._note(index, found, unclaimed)
         kept = np.flatnonzero(found)
         return {
             "image_id": self.ids[index],
@@ -170,14 +174,14 @@ class VOCInstances:
             "masks": objects[None] == found[kept][:, None, None].astype(np.uint8),
         }
 
-    def _tell(self, index: int, found: NDArray[np.int64], unclaimed: list[int]) -> None:
-        """One warning for what an image's object mask and annotation do not share; an error in strict mode."""
-        repairs, place = Repairs(self._strict), self._object_masks[index]
-        for number in self._objects.numbers[self._objects.of_image(index)][found == 0].tolist():
-            repairs.note("object without pixels left out", f"{place}, object {number}")
-        for value in unclaimed:
-            repairs.note("mask of no object left out", f"{place}, value {value}")
-        repairs.tell(place)
+    def _note(self, index: int, found: NDArray[np.int64], unclaimed: list[int]) -> None:
+        """Counts what an image's object mask and annotation do not share."""
+        place = self._object_masks[index]
+        if not found.all():
+            number = self._objects.numbers[self._objects.of_image(index)][found == 0][0]
+            self.repairs.note(index, UNSEEN_OBJECT, f"{place}, object {number}")
+        if unclaimed:
+            self.repairs.note(index, UNKNOWN_MASK, f"{place}, value {unclaimed[0]}")
 
 
 def _object_numbers(

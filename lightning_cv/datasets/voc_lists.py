@@ -3,6 +3,7 @@
 A split is a list of `ImageSets`, or several: "train+val", "2007/trainval+2012/trainval", "2011/val - sbd/train".
 """
 
+import filecmp
 import re
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -45,6 +46,9 @@ class Listed(NamedTuple):
 def read_split(root: str | Path, year: str, kind: Kind, split: str) -> list[Listed]:
     """The images of a split, each id once, in the order of the lists.
 
+    An id that several years list is the first one's image if the pictures are the same, as those of 2011 are in 2012,
+    and an error otherwise: results and metrics name images by their ids. SBD's pictures are VOC's.
+
     Args:
         root: the folder that holds `VOCdevkit` and, where a term says so, `sbd`.
         year: of the terms that name none.
@@ -53,6 +57,7 @@ def read_split(root: str | Path, year: str, kind: Kind, split: str) -> list[List
             list, or year/name.
     """
     chosen: dict[str, Listed] = {}
+    again: list[Listed] = []  # listed by another year before
     sign = "+"
     for part in re.split(r"(\+|\s-\s)", split):
         if part.strip() in ("+", "-"):
@@ -60,14 +65,29 @@ def read_split(root: str | Path, year: str, kind: Kind, split: str) -> list[List
             continue
         term_year, _, name = part.strip().rpartition("/")
         folder = year_folder(root, term_year or year)
-        for image_id in _read_list(folder, kind, name):
-            if sign == "+":
-                chosen.setdefault(image_id, Listed(folder, image_id))
-            else:
+        for image_id in read_list(folder, kind, name):
+            item = Listed(folder, image_id)
+            if sign == "-":
                 chosen.pop(image_id, None)
+            elif chosen.setdefault(image_id, item) != item:
+                again.append(item)
     if not chosen:
         raise DataError(f"split {split!r} below {root} leaves no image")
+    for item in again:
+        if item.image_id in chosen:
+            _refuse_other_picture(chosen[item.image_id], item, split)
     return list(chosen.values())
+
+
+def _refuse_other_picture(one: Listed, other: Listed, split: str) -> None:
+    """An error where two folders have different pictures under one id."""
+    if one.of_sbd or other.of_sbd:
+        return
+    if not (one.image.is_file() and other.image.is_file() and filecmp.cmp(one.image, other.image, shallow=False)):
+        raise DataError(
+            f"split {split!r}: the image id {one.image_id} is in {one.folder} and in {other.folder}, not with the same "
+            "picture: results name images by their ids, so rename those of one folder or leave it out"
+        )
 
 
 def years_of(split: str) -> list[str]:
@@ -92,7 +112,8 @@ def year_folder(root: str | Path, year: str) -> Path:
     return folder
 
 
-def _read_list(folder: Path, kind: Kind, name: str) -> list[str]:
+def read_list(folder: Path, kind: Kind, name: str) -> list[str]:
+    """The image ids of one list of a year's folder, as they stand there."""
     lists = folder if folder.name == SBD else folder / "ImageSets" / kind
     path = lists / f"{name}.txt"
     if not path.is_file():

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from decimal import Context, Decimal
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -52,6 +53,21 @@ def write_voc_detections(
     return paths
 
 
+class VOCRow(NamedTuple):
+    """One line: a detection with its far edge excluded and its first pixel 0."""
+
+    line: int
+    image_id: str
+    score: float
+    box: list[float]
+
+
+def read_voc_rows(path: Path) -> list[VOCRow]:
+    """The detections of one class in the order of its file."""
+    lines = enumerate(path.read_text(errors="replace").splitlines(), start=1)
+    return [_parse(path, number, line) for number, line in lines if line.strip()]
+
+
 def read_voc_detections(
     folder: str | Path, label_map: LabelMap, split: str, competition: str = "comp4"
 ) -> dict[str, Detections]:
@@ -61,10 +77,8 @@ def read_voc_detections(
         path = Path(folder) / f"{competition}_det_{split}_{name}.txt"
         if not path.is_file():
             raise DataError(f"no file {path}: VOC's format has one for each class")
-        for number, line in enumerate(path.read_text().splitlines(), start=1):
-            if line.strip():
-                image_id, score, box = _parse(path, number, line)
-                rows.setdefault(image_id, []).append((score, label, box))
+        for row in read_voc_rows(path):
+            rows.setdefault(row.image_id, []).append((row.score, label, row.box))
     return {image_id: _detections(found) for image_id, found in rows.items()}
 
 
@@ -96,7 +110,7 @@ def _plain(value: Decimal) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def _parse(path: Path, number: int, line: str) -> tuple[str, float, list[float]]:
+def _parse(path: Path, number: int, line: str) -> VOCRow:
     try:
         image_id, score, *corners = line.split()
         x1, y1, x2, y2 = (Decimal(value) for value in corners)
@@ -105,7 +119,9 @@ def _parse(path: Path, number: int, line: str) -> tuple[str, float, list[float]]
             raise ValueError
     except (ValueError, ArithmeticError):
         raise DataError(f"{path}, line {number}: not an image id, a score and four corners: {line!r}") from None
-    return image_id, float(score), box
+    if box[2] < box[0] or box[3] < box[1]:
+        raise DataError(f"{path}, line {number}: the far corner lies before the near one: {line!r}")
+    return VOCRow(number, image_id, float(score), box)
 
 
 def _write(path: Path, text: str) -> None:

@@ -55,7 +55,7 @@ def read_annotations(
     label_of = {name: label for label, name in enumerate(label_map.names, start=label_map.first)}
     pictures = _Pictures()
     paths: list[Path] = []
-    rows: list[_Row] = []
+    rows: list[Annotated] = []
     for number, item in enumerate(listed):
         file = item.folder / "Annotations" / f"{item.image_id}.xml"
         tree = _parse(file)
@@ -64,23 +64,28 @@ def read_annotations(
     return paths, _packed(_with_true_sizes(rows, paths, repairs), len(listed), repairs)
 
 
-class _Row(NamedTuple):
+class Annotated(NamedTuple):
     """One object as its file says it."""
 
     file: Path
     image: int
     number: int
     label: int
-    corners: tuple[float, float, float, float]
+    corners: tuple[float, float, float, float]  # from 0, the far edge excluded
     size: tuple[float, float]
     difficult: bool
     truncated: bool
 
 
+def read_objects(file: Path, label_of: dict[str, int], repairs: Repairs) -> list[Annotated]:
+    """The objects of one annotation with the corners that it says, also where they pass the picture."""
+    return _rows(file, _parse(file), 0, label_of, repairs)
+
+
 def _rows(
     file: Path, tree: ElementTree.Element, image: int, label_of: dict[str, int], repairs: Repairs
-) -> list[_Row]:  # fmt: skip
-    rows: list[_Row] = []
+) -> list[Annotated]:  # fmt: skip
+    rows: list[Annotated] = []
     size = _declared_size(tree)
     for number, item in enumerate(tree.iterfind("object"), start=1):
         label = _label(file, item, label_of)
@@ -89,11 +94,11 @@ def _rows(
             continue
         corners = _corners(file, number, item, repairs)
         marks = [(item.findtext(mark) or "0").strip() == "1" for mark in ("difficult", "truncated")]
-        rows.append(_Row(file, image, number, label, corners, size, marks[0], marks[1]))
+        rows.append(Annotated(file, image, number, label, corners, size, marks[0], marks[1]))
     return rows
 
 
-def _with_true_sizes(rows: list[_Row], paths: list[Path], repairs: Repairs) -> list[_Row]:
+def _with_true_sizes(rows: list[Annotated], paths: list[Path], repairs: Repairs) -> list[Annotated]:
     """The rows with the picture's own size where a box passes the size that the annotation declares."""
     true_sizes: dict[int, tuple[float, float]] = {}
     for row in rows:
@@ -105,7 +110,7 @@ def _with_true_sizes(rows: list[_Row], paths: list[Path], repairs: Repairs) -> l
     return [row._replace(size=true_sizes.get(row.image, row.size)) for row in rows]
 
 
-def _packed(rows: list[_Row], images: int, repairs: Repairs) -> VOCObjects:
+def _packed(rows: list[Annotated], images: int, repairs: Repairs) -> VOCObjects:
     corners = np.array([row.corners for row in rows], np.float64).reshape(-1, 4)
     sizes = np.array([row.size for row in rows], np.float64).reshape(-1, 2)
     boxes, kept = mend_boxes(corners, sizes, lambda row: f"{rows[row].file}, object {rows[row].number}", repairs)

@@ -3,13 +3,17 @@
 Rows are the truth, columns the prediction. Pixels whose truth is VOID are nowhere in the matrix.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
 from lightning_cv.contracts import VOID
+
+Absent = Literal["skip", "zero"]
+"""What a class in neither truth nor prediction adds to a mean: nothing at all, or an IoU of 0."""
 
 
 def confusion_matrix(preds: Tensor, targets: Tensor, num_classes: int) -> Tensor:
@@ -41,12 +45,48 @@ def iou_per_class(matrix: Tensor) -> Tensor:
     return hits / (matrix.sum(0) + matrix.sum(1) - hits)
 
 
-def mean_iou(matrix: Tensor) -> Tensor:
-    """Mean of `iou_per_class` over the classes that occur, 0 to 1; NaN for an empty matrix.
+def mean_iou(matrix: Tensor, absent: Absent = "skip") -> Tensor:
+    """Mean of `iou_per_class`, 0 to 1.
 
-    Differs from the VOC devkit, which divides by all K: a class absent from truth and prediction is left out.
+    A class in neither truth nor prediction is left out, and an empty matrix gives NaN; with `absent="zero"` it counts
+    as 0, so that the sum is divided by all K as in the VOC devkit (`VOCevalseg.m`).
     """
-    return iou_per_class(matrix).nanmean()
+    iou = iou_per_class(matrix)
+    return iou.nanmean() if absent == "skip" else iou.nan_to_num(0.0).mean()
+
+
+def frequency_weighted_iou(matrix: Tensor) -> Tensor:
+    """Mean of `iou_per_class` weighted by the true pixels of each class, 0 to 1; NaN for an empty matrix.
+
+    Long et al. 2015, "Fully convolutional networks", section 5.
+    """
+    pixels = matrix.double().sum(1)
+    return (pixels * iou_per_class(matrix).nan_to_num(0.0)).sum() / pixels.sum()
+
+
+def accuracy_per_class(matrix: Tensor) -> Tensor:
+    """Share of each class's true pixels that have it, float64 (K,); NaN for a class that is not in the truth."""
+    matrix = matrix.double()
+    return matrix.diagonal() / matrix.sum(1)
+
+
+def mean_class_accuracy(matrix: Tensor) -> Tensor:
+    """Mean of `accuracy_per_class` over the classes of the truth, 0 to 1; NaN for an empty matrix.
+
+    Long et al. 2015, section 5, "mean accuracy", there divided by all classes.
+    """
+    return accuracy_per_class(matrix).nanmean()
+
+
+def absent_classes(matrix: Tensor, class_names: Sequence[str]) -> list[str]:
+    """Names of the classes without a true pixel: their IoU is 0 or NaN, whatever the net does.
+
+    >>> absent_classes(torch.tensor([[3, 1], [0, 0]]), ["cat", "dog"])
+    ['dog']
+    """
+    if len(class_names) != len(matrix):
+        raise ValueError(f"{len(class_names)} class names for a matrix of {len(matrix)} classes")
+    return [name for name, pixels in zip(class_names, matrix.sum(1).tolist(), strict=True) if pixels == 0]
 
 
 def pixel_accuracy(matrix: Tensor) -> Tensor:
@@ -59,17 +99,28 @@ class SegmentationIoU(Metric):
     """Confusion matrix of a data set, summed over batches and processes; `compute` gives the mean IoU.
 
     A pixel counts as often as it is passed in: evaluation samplers must not repeat images.
+
+    Args:
+        num_classes: K.
+        absent: what a class in neither truth nor prediction adds to the mean; "zero" is the VOC devkit's way.
     """
 
     matrix: Tensor
     full_state_update = False
     higher_is_better = True
 
-    def __init__(self, num_classes: int, **kwargs: Any) -> None:  # kwargs: torchmetrics' own settings
+    def __init__(
+        self,
+        num_classes: int,
+        absent: Absent = "skip",
+        **kwargs: Any,  # torchmetrics' own settings
+    ) -> None:
         super().__init__(**kwargs)
         if num_classes < 1:
             raise ValueError(f"SegmentationIoU: num_classes must be at least 1, got {num_classes}")
-        self.num_classes = num_classes
+        if absent not in ("skip", "zero"):
+            raise ValueError(f"SegmentationIoU: absent must be 'skip' or 'zero', got {absent!r}")
+        self.num_classes, self.absent = num_classes, absent
         self.add_state("matrix", torch.zeros(num_classes, num_classes, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, preds: Tensor, targets: Tensor) -> None:
@@ -77,5 +128,5 @@ class SegmentationIoU(Metric):
         self.matrix += confusion_matrix(preds, targets, self.num_classes)
 
     def compute(self) -> Tensor:
-        """Mean IoU over the classes that occur."""
-        return mean_iou(self.matrix)
+        """Mean IoU, over the classes that occur unless `absent` says otherwise."""
+        return mean_iou(self.matrix, self.absent)

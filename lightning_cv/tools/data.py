@@ -58,7 +58,7 @@ def draw(root: str | Path, layout: str, counts: dict[str, int], size: int, seed:
 
 
 def get(name: str, root: str | Path, parts: Sequence[str] = (), agree: bool = False) -> Path:
-    """Fetches one of `DATA_SETS` into the data root; the folder it lies in. What is there is left as it is.
+    """Fetches what is missing of one of `DATA_SETS` into the data root; the folder it lies in.
 
     Says first what will be fetched and under which licence, and asks where the licence must be agreed to.
 
@@ -121,14 +121,15 @@ def _add_get(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
         parents=[_root()],
         help="fetch a public data set",
         description="Fetches a data set's official archives, verifies and unpacks them, after printing size and "
-        "licence. Goes on where an earlier call was interrupted. What is there already is left as it is. Prints the "
-        "folder.",
+        "licence. Goes on where an earlier call was interrupted. Only what is missing is fetched, what is there is "
+        "left as it is. Prints the folder.",
     )
     fetch.add_argument("name", choices=DATA_SETS, help="which")
     fetch.add_argument(
         "--part", action="append", default=[], metavar="PART",
         help="only this part; may be repeated (coco2017: train, val, annotations, panoptic; celeba: images, "
-        "attributes, identities, boxes, landmarks, partition)",
+        "attributes, identities, boxes, landmarks, partition; mnist, fashion-mnist: train-images, train-labels, "
+        "test-images, test-labels)",
     )  # fmt: skip
     fetch.add_argument("--yes", action="store_true", help="agree to the licence without being asked")
 

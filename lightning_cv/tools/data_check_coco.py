@@ -13,7 +13,9 @@ from lightning_cv.tools.data_check_json import (
     check_box,
     check_categories,
     check_images,
+    is_beside_pictures,
     is_id,
+    is_panoptic,
     numbers,
     read_json,
     split_of,
@@ -29,19 +31,24 @@ def check_coco(root: Path, classes: Sequence[str], findings: Findings, jobs: int
     folder = coco_folder(root)
     assert folder is not None
     splits: dict[str, dict[tuple[str, int, int], Entry]] = {}  # split -> name and stated size -> a picture's entry
+    own_ids: set[str] = set()  # splits whose ids mean nothing in another
     for path in annotation_files(folder):
         content = read_json(path, findings)
         if content is None:
             continue
         images = check_images(content["images"], path, findings)
         categories = check_categories(content["categories"], path, classes, findings)
-        if path.name.startswith("instances_"):
-            _check_instances(content["annotations"], path, images, categories, findings)
-        else:
+        if is_panoptic(path):
             check_panoptic(content["annotations"], path, images, categories, findings, jobs)
+        else:
+            _check_instances(content["annotations"], path, images, categories, findings)
+        if is_beside_pictures(path):
+            own_ids.add(split_of(path))
         stated = {(image["file_name"], image["width"], image["height"]): image for image in images.values()}
         splits.setdefault(split_of(path), {}).update(stated)
     digests = {split: _check_pictures(folder / split, stated, findings, jobs) for split, stated in splits.items()}
+    for split in own_ids:
+        digests[split] = {f"{split}/{image_id}": digest for image_id, digest in digests[split].items()}
     compare_splits(digests, findings)
 
 
@@ -95,7 +102,7 @@ def _check_pictures(
     folder: Path, stated: dict[tuple[str, int, int], Entry], findings: Findings, jobs: int
 ) -> dict[str, bytes]:
     """Reads a split's pictures and compares them with what is stated of them; digests by image id."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and not _is_of_json(path.relative_to(folder)))
     findings.looked_at("pictures", len(paths))
     looks = look_at(paths, "picture", jobs, f"{folder.name} pictures")
     names = {name for name, _, _ in stated}
@@ -112,3 +119,8 @@ def _check_pictures(
             detail = f"stated as {width} x {height}, the picture has {found.size}"
             findings.problem("size that differs from the picture's", folder / name, detail)
     return {str(image["id"]): looks.get(folder / name, Look()).digest for (name, _, _), image in stated.items()}
+
+
+def _is_of_json(path: Path) -> bool:
+    """Whether a file among the pictures is their json or in a folder of ours, such as the cache of a large json."""
+    return is_beside_pictures(path) or any(part.startswith(".") for part in path.parent.parts)

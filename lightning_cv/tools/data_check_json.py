@@ -8,6 +8,7 @@ from typing import Any, TypeGuard
 
 from lightning_cv.tools.data_check_boxes import box_problem
 from lightning_cv.tools.data_check_findings import Findings
+from lightning_cv.tools.data_check_layout import SPLIT_JSON, split_jsons
 
 Entry = dict[str, Any]  # whatever a json object of a file holds
 
@@ -16,14 +17,25 @@ SLACK = 1.0
 
 
 def annotation_files(folder: Path) -> list[Path]:
-    """The instance files and then the panoptic files of a COCO folder."""
+    """The instance files, those that lie beside their pictures, and then the panoptic files of a COCO folder."""
     annotations = folder / "annotations"
-    return [*sorted(annotations.glob("instances_*.json")), *sorted(annotations.glob("panoptic_*.json"))]
+    instances, panoptic = (sorted(annotations.glob(f"{kind}_*.json")) for kind in ("instances", "panoptic"))
+    return [*instances, *split_jsons(folder), *panoptic]
+
+
+def is_panoptic(path: Path) -> bool:
+    """Whether an annotation file tells of segments instead of objects."""
+    return path.name.startswith("panoptic_")
+
+
+def is_beside_pictures(path: Path) -> bool:
+    """Whether an annotation file lies in its split's folder; such files number their images each from the start."""
+    return path.name == SPLIT_JSON
 
 
 def split_of(path: Path) -> str:
-    """ "val2017" of instances_val2017.json: also the name of the folder of pictures."""
-    return path.stem.partition("_")[2]
+    """ "val2017" of instances_val2017.json, "val" of val/_annotations.coco.json: also the folder of the pictures."""
+    return path.parent.name if is_beside_pictures(path) else path.stem.partition("_")[2]
 
 
 def read_json(path: Path, findings: Findings) -> Entry | None:

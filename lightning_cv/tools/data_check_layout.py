@@ -8,6 +8,9 @@ from lightning_cv.errors import UserError
 LAYOUTS = ("voc", "coco", "celeba", "mnist", "masks")
 """The known layouts."""
 
+SPLIT_JSON = "_annotations.coco.json"
+"""The COCO file of a split beside its pictures, in the layout in which many labelling tools export."""
+
 
 def find_layout(root: Path, asked: str) -> str:
     """The layout asked for, or with "auto" the only one found; an error where it is not there."""
@@ -31,7 +34,7 @@ def find_layout(root: Path, asked: str) -> str:
 
 _HINT_OF = {
     "voc": "VOCdevkit/VOC*/ with JPEGImages and Annotations",
-    "coco": "annotations/instances_*.json or panoptic_*.json",
+    "coco": "annotations/instances_*.json or panoptic_*.json, or SPLIT/_annotations.coco.json",
     "celeba": "img_align_celeba/ and list_*.txt",
     "mnist": "MNIST/raw/*-ubyte or *-ubyte.gz",
     "masks": "images/ and masks/",
@@ -47,11 +50,18 @@ def devkits(root: Path) -> list[Path]:
 
 
 def coco_folder(root: Path) -> Path | None:
-    """The folder that holds `annotations/`."""
+    """The folder that holds `annotations/`, or folders of splits with a json in each."""
     for folder in (root, root / "coco"):
-        if any(any((folder / "annotations").glob(f"{kind}_*.json")) for kind in ("instances", "panoptic")):
+        if split_jsons(folder) or any(
+            any((folder / "annotations").glob(f"{kind}_*.json")) for kind in ("instances", "panoptic")
+        ):
             return folder
     return None
+
+
+def split_jsons(folder: Path) -> list[Path]:
+    """The files `{split}/_annotations.coco.json`."""
+    return sorted(folder.glob(f"*/{SPLIT_JSON}"))
 
 
 def celeba_folder(root: Path) -> Path | None:

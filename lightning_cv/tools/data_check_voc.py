@@ -11,6 +11,7 @@ from lightning_cv.tools.data_check_boxes import Corners, box_problem
 from lightning_cv.tools.data_check_findings import Findings, compare_splits
 from lightning_cv.tools.data_check_layout import devkits
 from lightning_cv.tools.data_check_look import Look, look_at, with_bar
+from lightning_cv.tools.data_check_voc_objects import check_objects
 
 VOID = 255
 _SPLITS = ("train", "val", "test")  # all other lists, such as trainval, are views of these
@@ -92,6 +93,8 @@ class _Devkit:
             self._check_mask(path, look, values=True)
         for path, look in self.object_masks.items():
             self._check_mask(path, look, values=False)
+        for path, look in with_bar(self.object_masks.items(), len(self.object_masks), f"{self.folder.name} objects"):
+            self._check_objects(path, look)
         self._check_lists("Main", {"Annotations": ".xml"})
         self._check_lists("Segmentation", {"SegmentationClass": ".png"})
         self._note_leftovers()
@@ -152,6 +155,16 @@ class _Devkit:
         strange = [value for value, _ in look.values if len(self.classes) < value != VOID]
         if values and strange:
             self.findings.problem("unknown class", path, f"holds the values {strange}")
+
+    def _check_objects(self, path: Path, look: Look) -> None:
+        """An object mask beside the class mask and the annotation, where all three can be read."""
+        class_mask, annotation = self.folder / "SegmentationClass" / path.name, self.annotations.get(path.stem)
+        other = self.class_masks.get(class_mask, Look(error="missing"))
+        readable = not (look.error or other.error) and {look.mode, other.mode} <= {"P", "L"}
+        if readable and look.size == other.size and annotation and not annotation.error:
+            names = [item.name for item in annotation.objects]
+            if set(names) <= set(self.classes):  # others are told already
+                check_objects(path, class_mask, names, self.classes, self.findings)
 
     def _check_lists(self, name: str, needed: dict[str, str]) -> None:
         """The lists of images in a folder of `ImageSets`: every id has its files and is in one split only."""

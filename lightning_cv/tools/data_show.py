@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lightning_cv.errors import UserError
+
 if TYPE_CHECKING:
     from lightning_cv.contracts import DetectionSample, LabelMap
     from lightning_cv.datamodules.base import SampleSource
@@ -92,12 +94,27 @@ def open_folder(options: argparse.Namespace) -> "tuple[SampleSource[DetectionSam
     if layout == "auto":
         layout = "voc" if (options.root / "VOCdevkit").is_dir() else "coco"
     if layout == "coco":
-        coco = CocoDetection(options.root, options.split, options.year or "2017", with_masks=options.masks)
+        json, pictures = beside_pictures(options.root, options.split)
+        coco = CocoDetection(
+            options.root, options.split, options.year or "2017", json, pictures, with_masks=options.masks
+        )
         return coco, coco.label_map
     names = tuple(options.classes.split(",")) if options.classes else _drawn_classes(options.root) or VOC_CLASSES
     reader = VOCInstances if options.masks else VOCDetection
     voc = reader(options.root, options.year or "2007", options.split, names)
     return voc, voc.label_map
+
+
+def beside_pictures(root: Path, split: str) -> tuple[str | None, str | None]:
+    """The json and the pictures of a split, below the root, where splits hold their json; None where they do not."""
+    from lightning_cv.tools.data_check_layout import SPLIT_JSON, split_jsons
+
+    known = [path.parent.name for path in split_jsons(root)]
+    if not known or (root / "annotations").is_dir():
+        return None, None
+    if split not in known:
+        raise UserError(f"{root} has no split {split!r}: there are {', '.join(known)}")
+    return f"{split}/{SPLIT_JSON}", split
 
 
 def _drawn_classes(root: Path) -> tuple[str, ...] | None:

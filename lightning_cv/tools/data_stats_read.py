@@ -19,6 +19,7 @@ from lightning_cv.tools.data_check_json import (
     check_categories,
     check_images,
     is_id,
+    is_panoptic,
     numbers,
     read_json,
     split_of,
@@ -156,8 +157,7 @@ def _read_coco(root: Path, split: str | None) -> Content:
     folder = coco_folder(root)
     assert folder is not None
     files = annotation_files(folder)
-    if any(path.name.startswith("instances_") for path in files):
-        files = [path for path in files if path.name.startswith("instances_")]
+    files = [path for path in files if not is_panoptic(path)] or files
     chosen = [path for path in files if split is None or split_of(path) in (split, f"{split}2017")]
     if not chosen:
         raise UserError(_no_split(root, str(split), {split_of(path) for path in files}))

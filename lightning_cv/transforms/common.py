@@ -35,6 +35,7 @@ class PreparedMask(NamedTuple):
     image: Tensor  # float32 (3, H, W)
     mask: Tensor  # int64 (H, W)
     image_id: str
+    original_size: tuple[int, int]  # height and width of the file
 
 
 class DetectionTransform(ABC):
@@ -171,4 +172,5 @@ def all_objects(sample: DetectionSample) -> NDArray[np.int64]:
 def prepare_mask(sample: SegmentationSample, image: Picture, mask: NDArray[np.uint8]) -> PreparedMask:
     """Image and mask as tensors."""
     classes = torch.from_numpy(np.ascontiguousarray(mask)).to(torch.int64)
-    return PreparedMask(image_tensor(image), classes, sample["image_id"])
+    height, width = sample["mask"].shape
+    return PreparedMask(image_tensor(image), classes, sample["image_id"], (height, width))

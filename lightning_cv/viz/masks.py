@@ -1,9 +1,11 @@
 """Class masks in colour, over their image and beside the truth. Letters: H, W height and width in px; K classes."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from lightning_cv.contracts import VOID, LabelMap
@@ -38,6 +40,14 @@ def colour_mask(mask: Tensor | NDArray[Any]) -> Picture:
     """Class mask (H, W) in VOC's colours (H, W, 3); VOID is the light grey of VOC's contours."""
     coloured: Picture = voc_palette()[_numbers(mask)]
     return coloured
+
+
+def save_class_mask(mask: Tensor | NDArray[Any], path: Path) -> None:
+    """Write a class mask (H, W) as VOC stores it: a PNG of class numbers with VOC's colours as its palette."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stored = Image.fromarray(_numbers(mask).astype(np.uint8))
+    stored.putpalette(voc_palette().ravel().tolist())
+    stored.save(path)
 
 
 def display_palette() -> NDArray[np.uint8]:

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -19,6 +21,9 @@ def test_it_stops_before_the_weights_are_spoilt_and_says_where(tmp_path, bad):
     assert "loss" in message
     assert "other" not in message
     assert task.net.weight.isfinite().all()
+    kept = json.loads((tmp_path / "not_a_number.json").read_text())
+    assert (kept["epoch"], kept["step"], kept["image_ids"]) == (0, 2, ["img4", "img5"])
+    assert kept["terms"]["kl"] == str(bad)
 
 
 def test_a_checkpoint_that_was_there_stays(tmp_path):

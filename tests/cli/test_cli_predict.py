@@ -11,6 +11,7 @@ from PIL import Image
 from lightning_cv.cli import main
 from lightning_cv.cli.fit import launch
 from lightning_cv.cli.predict import load_model, read_picture
+from lightning_cv.datasets.drawn import DRAWN_CLASSES
 
 SCENES = ["--data.train=8", "--data.val=2", "--data.test=2", "--data.size=64", "--data.batch_size=4"]
 SHORT = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
@@ -176,3 +177,22 @@ def test_a_folder_with_other_files_is_not_written_to(
     assert main(["predict", *arguments]) == 2
     assert "holds files that are no earlier result" in capsys.readouterr().err
     assert [path.name for path in place.iterdir()] == ["letter.txt"]
+
+
+def test_saved_predictions_score_as_the_test_did(checkpoints: dict[str, Path], tmp_path: Path, capsys) -> None:
+    """What `test` saves, `evaluate` reads: the same mIoU, and the same mAP."""
+    data = checkpoints["detection"].parents[4] / "data/drawn"
+    year = next(data.glob("voc-64px-*")) / "VOCdevkit/VOC2007"
+    for kind, options, figures in (
+        ("detection", ["voc-detection"], {"map@0.5": "test/map_50"}),
+        ("segmentation", ["voc-segmentation", "--classes", ",".join(DRAWN_CLASSES)], {"miou": "test/miou"}),
+    ):
+        out = tmp_path / kind
+        arguments = ["--ckpt", str(checkpoints[kind]), "--save-predictions", str(out), "--runs", str(tmp_path), *SHORT]
+        measured = launch("test", arguments[:-1]).metrics
+        capsys.readouterr()
+        assert main(["evaluate", *options, "--gt", str(year), "--pred", str(out), "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["images"] == 2
+        for theirs, ours in figures.items():
+            assert found["figures"][theirs] == pytest.approx(measured[ours], abs=1e-6)

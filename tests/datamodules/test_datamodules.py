@@ -234,12 +234,13 @@ def test_images_of_two_sizes_are_padded():
 
 def test_masks_of_two_sizes_are_padded_with_void():
     samples = [
-        PreparedMask(torch.zeros(3, *size), torch.ones(size, dtype=torch.int64), name)
+        PreparedMask(torch.zeros(3, *size), torch.ones(size, dtype=torch.int64), name, size)
         for name, size in (("a", (2, 5)), ("b", (4, 3)))
     ]
     batch = collate_segmentation(samples)
     assert batch["masks"].shape == (2, 4, 5)
     assert batch["image_ids"] == ["a", "b"]
+    assert batch["original_sizes"] == [(2, 5), (4, 3)]
     assert (batch["masks"] == 1).sum(dim=(1, 2)).tolist() == [10, 12]
     assert (batch["masks"][0, 2:] == VOID).all()
     assert (batch["masks"][1, :, 3:] == VOID).all()

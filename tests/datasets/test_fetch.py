@@ -355,7 +355,9 @@ def test_parts_are_fetched_one_by_one_and_only_if_missing(site, offer, tmp_path)
 def test_idx_files_are_unpacked(site, offer, tmp_path):
     packed = gzip.compress(SCENE)
     archive = Archive("train-ubyte.gz", (site.address("train-ubyte.gz"),), md5(packed), len(packed))
-    offer(packed, "train-ubyte.gz", parts=(Part("all", (archive,), {"MNIST/raw": "."}, len(SCENE)),))
+    offer(
+        packed, "train-ubyte.gz", parts=(Part("all", (archive,), {"MNIST/raw/train-ubyte": "train-ubyte"}, len(SCENE)),)
+    )
     fetch("toy", tmp_path)
     assert files_in(tmp_path) == {"MNIST/raw/train-ubyte": SCENE}
 

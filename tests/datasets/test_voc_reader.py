@@ -80,6 +80,7 @@ def years(root):
     """VOC2007, and VOC2012 with the images c (another picture under a known id), d and e."""
     first, second = (root / f"VOCdevkit/VOC{year}" for year in ("2007", "2012"))
     shutil.copytree(first, second)
+    Image.fromarray(np.full((10, 20, 3), 240, np.uint8)).save(second / "JPEGImages/c.jpg")
     for old, new in (("a", "d"), ("b", "e")):
         for name in (f"JPEGImages/{old}.jpg", f"Annotations/{old}.xml", f"SegmentationClass/{old}.png"):
             (second / name).rename(second / name.replace(f"{old}.", f"{new}."))
@@ -101,6 +102,26 @@ def test_lists_can_be_taken_away(years):
     assert VOCDetection(years, "2007", "train+val+2012/train - 2007/train - 2012/val").ids == ["d", "e"]
     with pytest.raises(DataError, match="leaves no image"):
         VOCDetection(years, "2007", "train - train")
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_an_id_with_two_pictures_in_two_years_is_refused(years, strict):
+    refused(
+        years, "image id c is in", "VOCdevkit/VOC2007", "VOCdevkit/VOC2012", split="val+2012/val", strict=strict
+    )  # fmt: skip
+    refused(years, "image id c", "VOCdevkit/VOC2012", reader=VOCSegmentation, split="train+val+2012/train+2012/val")
+    assert VOCDetection(years, "2007", "val+2012/val+2012/train - 2007/val", strict=strict).ids == ["d", "e"]
+
+
+@pytest.mark.parametrize("reader", [VOCDetection, VOCSegmentation])
+def test_the_same_picture_in_two_years_is_one_image_of_the_first(years, reader):
+    """As with VOC 2011 and 2012, whose pictures are the same under the same ids."""
+    shutil.copy(years / "VOCdevkit/VOC2007/JPEGImages/c.jpg", years / "VOCdevkit/VOC2012/JPEGImages/c.jpg")
+    write_c(years / "VOCdevkit/VOC2012", GOOD)
+    dataset = reader(years, "2007", "val+2012/val+2012/train")
+    assert dataset.ids == ["c", "d", "e"]
+    if reader is VOCDetection:
+        assert dataset[0]["labels"].tolist() == [20]
 
 
 def test_a_missing_year_is_named(years):
@@ -180,7 +201,7 @@ def test_an_object_without_pixels_is_left_out(with_objects, folder):
     objects = np.array(Image.open(folder / "SegmentationObject/c.png"))
     objects[objects == 1] = 0
     Image.fromarray(objects).save(folder / "SegmentationObject/c.png")
-    with pytest.warns(DataWarning, match=r"SegmentationObject/c\.png: 1 x object without pixels left out"):
+    with pytest.warns(DataWarning, match=r"object without pixels left out .*SegmentationObject/c\.png, object 1"):
         sample = VOCInstances(with_objects, "2007", "val")[0]
     assert sample["labels"].tolist() == [12]
     assert sample["masks"].shape == (1, 10, 20)
@@ -189,7 +210,7 @@ def test_an_object_without_pixels_is_left_out(with_objects, folder):
 
 def test_a_mask_of_no_object_is_told(with_objects, folder):
     write_c(folder, an_object("cat", 1, 1, 8, 10))
-    with pytest.warns(DataWarning, match="1 x mask of no object left out .*value 2"):
+    with pytest.warns(DataWarning, match="mask of no object left out .*value 2"):
         assert VOCInstances(with_objects, "2007", "val")[0]["labels"].tolist() == [8]
     refused(with_objects, "c.png, value 2", "strict", reader=VOCInstances, split="val", strict=True)
 

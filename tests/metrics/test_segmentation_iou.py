@@ -9,8 +9,12 @@ from sklearn.metrics import jaccard_score
 
 from lightning_cv.metrics.segmentation import (
     SegmentationIoU,
+    absent_classes,
+    accuracy_per_class,
     confusion_matrix,
+    frequency_weighted_iou,
     iou_per_class,
+    mean_class_accuracy,
     mean_iou,
     pixel_accuracy,
 )
@@ -51,6 +55,48 @@ def test_a_class_never_seen_is_left_out_but_a_missed_one_counts_zero():
     assert mean_iou(matrix) == pytest.approx((0.75 + 0.0) / 2)
 
 
+def test_an_absent_class_can_count_as_zero_like_in_the_devkit():
+    matrix = torch.tensor([[3, 1, 0], [0, 4, 0], [0, 0, 0]])
+    assert mean_iou(matrix).item() == pytest.approx((3 / 4 + 4 / 5) / 2)
+    assert mean_iou(matrix, absent="zero").item() == pytest.approx((3 / 4 + 4 / 5) / 3)
+    metric = SegmentationIoU(4, absent="zero")
+    metric.update(torch.tensor([[[0]]]), torch.tensor([[[0]]]))
+    assert metric.compute() == 0.25
+    assert mean_iou(torch.zeros(2, 2), absent="zero") == 0
+    with pytest.raises(ValueError, match="absent must be"):
+        SegmentationIoU(3, absent="nan")
+
+
+def test_accuracies_and_weights_by_hand():
+    matrix = torch.tensor([[3, 1, 0], [0, 4, 2], [0, 0, 0]])  # the last class is predicted, never true
+    assert accuracy_per_class(matrix)[:2].tolist() == pytest.approx([3 / 4, 4 / 6])
+    assert accuracy_per_class(matrix)[2].isnan()
+    assert mean_class_accuracy(matrix).item() == pytest.approx((3 / 4 + 4 / 6) / 2)
+    assert frequency_weighted_iou(matrix).item() == pytest.approx(0.4 * 3 / 4 + 0.6 * 4 / 7)
+    assert absent_classes(matrix, ["a", "b", "c"]) == ["c"]
+    for figure in (mean_class_accuracy, frequency_weighted_iou):
+        assert figure(torch.zeros(3, 3)).isnan()
+    with pytest.raises(ValueError, match="2 class names for a matrix of 3"):
+        absent_classes(matrix, ["a", "b"])
+
+
+def test_accuracies_agree_with_pixel_loops():
+    generator = torch.Generator().manual_seed(1)
+    preds = torch.randint(0, 5, (400,), generator=generator)
+    targets = torch.randint(0, 4, (400,), generator=generator)  # class 4 is not in the truth
+    pairs = list(zip(targets.tolist(), preds.tolist(), strict=True))
+    shares, weighted = [], 0.0
+    for k in range(4):
+        mine = [guess for true, guess in pairs if true == k]
+        either = [pair for pair in pairs if k in pair]
+        shares.append(mine.count(k) / len(mine))
+        weighted += len(mine) / len(pairs) * pairs.count((k, k)) / len(either)
+    matrix = confusion_matrix(preds, targets, 5)
+    assert accuracy_per_class(matrix)[:4].tolist() == pytest.approx(shares)
+    assert mean_class_accuracy(matrix).item() == pytest.approx(sum(shares) / 4)
+    assert frequency_weighted_iou(matrix).item() == pytest.approx(weighted)
+
+
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int32])
 def test_small_integer_masks_do_not_overflow(dtype):
     full = torch.full((8, 8), 20, dtype=dtype)
@@ -86,3 +132,7 @@ def test_the_expected_confusion_of_real_masks(shared_data):
     assert metric.matrix.tolist() == expected["confusion"]
     assert metric.compute().item() == pytest.approx(expected["miou_over_present"], abs=1e-6)
     assert pixel_accuracy(metric.matrix).item() == pytest.approx(expected["pixel_acc"], abs=1e-6)
+    assert mean_iou(metric.matrix, "zero").item() == pytest.approx(expected["miou_over_21"], abs=1e-6)
+    assert iou_per_class(metric.matrix).tolist() == pytest.approx(expected["iou"], abs=1e-6)
+    assert mean_class_accuracy(metric.matrix).item() == pytest.approx(expected["mean_class_acc"], abs=1e-6)
+    assert absent_classes(metric.matrix, [str(k) for k in range(21)]) == ["13"]

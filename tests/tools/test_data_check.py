@@ -113,6 +113,7 @@ DAMAGE = {
         lambda d: Image.new("RGB", (SIDE, SIDE)).save(d / MASK),
         {"mask with neither a palette nor grey values": 1},
     ),
+    "mask of nothing": (lambda d: paint(d / OBJECTS, 99), {"mask of no annotated object": 1}),
     "unknown id": (
         lambda d: add_line(d / LISTS / "val.txt", "train_999999"),
         {"missing picture": 1, "missing annotation": 1},
@@ -132,6 +133,16 @@ def test_damage_is_found_and_nothing_else(root, name):
     damage, expected = DAMAGE[name]
     damage(devkit(root))
     assert found(root) == expected
+
+
+def test_an_object_without_pixels_is_a_note(root):
+    with Image.open(devkit(root) / OBJECTS) as mask:
+        mask.point(lambda value: 0 if value == 1 else value).save(devkit(root) / OBJECTS)
+    findings = check(root, "voc", class_names(root, "voc", None))
+    assert findings.problems == {}
+    [example] = findings.notes["object without pixels in its mask"].examples
+    assert "SegmentationObject/train_000000.png: " in example
+    assert example.endswith(", 1 too few")
 
 
 def test_a_picture_without_any_mark_of_use_is_a_note(root, capsys):

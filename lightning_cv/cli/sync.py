@@ -1,0 +1,95 @@
+"""`lightning-cv sync`: sends runs that W&B logged offline, and says truthfully which ones arrived.
+
+The W&B command was seen to exit with 0 after failing, and to wait a quarter of an hour for a server that is not there.
+So the server is asked first, each run has a time limit, and only W&B's own mark of a sent run is believed.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+from lightning_cv.errors import UserError
+
+COMMAND = (sys.executable, "-m", "wandb", "sync")
+PUBLIC_SERVER = "https://api.wandb.ai"
+ANSWERS_WITHIN = 10.0
+"""Seconds that the server has to answer."""
+
+
+def main(argv: list[str]) -> int:
+    """0 when every run was sent, now or before; 1 when some were not."""
+    options = _parser().parse_args(argv)
+    runs = offline_runs(options.folders)
+    waiting = [run for run in runs if not is_sent(run)]
+    if waiting:
+        ask_server()
+    failed = 0
+    for run in runs:
+        problem = send(run, options.timeout) if run in waiting else None
+        state = "sent before" if run not in waiting else f"NOT SENT: {problem}" if problem else "sent"
+        print(f"{run}: {state}", flush=True)
+        failed += problem is not None
+    return 1 if failed else 0
+
+
+def offline_runs(folders: Sequence[Path]) -> list[Path]:
+    """The offline logs in and below some folders, those of one run in the order they were made."""
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"no folder {folder}")
+    found = {path.parent for folder in folders for path in folder.rglob("offline-run-*/run-*.wandb")}
+    if not found:
+        raise UserError(f"no offline W&B run in {', '.join(map(str, folders))}")
+    return sorted(found, key=lambda run: (run.parent, run.name))
+
+
+def is_sent(run: Path) -> bool:
+    """Whether W&B has marked every log in the folder as sent."""
+    return all(path.with_name(f"{path.name}.synced").exists() for path in run.glob("run-*.wandb"))
+
+
+def ask_server() -> None:
+    """An error unless someone is logged in and the server answers, with whatever status."""
+    from lightning_cv.tracking import logged_in  # imports wandb, which takes a second
+
+    server = os.environ.get("WANDB_BASE_URL", PUBLIC_SERVER).rstrip("/")
+    try:
+        urllib.request.urlopen(f"{server}/healthz", timeout=ANSWERS_WITHIN).close()
+    except urllib.error.HTTPError:
+        pass  # it is there
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise UserError(f"the W&B server {server} does not answer ({reason}): nothing was sent") from None
+    if not logged_in():
+        raise UserError("nobody is logged in to W&B: run `wandb login`, or set WANDB_API_KEY; nothing was sent")
+
+
+def send(run: Path, timeout: float) -> str | None:
+    """Send one run; what went wrong, None if nothing did."""
+    environment = {key: value for key, value in os.environ.items() if key != "WANDB_MODE"}
+    try:
+        done = subprocess.run(
+            [*COMMAND, str(run)], env=environment, timeout=timeout, capture_output=True, text=True, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"not done after {timeout:g} s (--timeout)"
+    if is_sent(run):
+        return None
+    said = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+    return f"W&B left no mark that it arrived (exit status {done.returncode})" + (
+        f"; it said: {said[-1]}" if said else ""
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lightning-cv sync", description="Send runs that W&B logged offline to its server, one after the other."
+    )
+    parser.add_argument("folders", metavar="RUN", type=Path, nargs="+", help="run folder, or a folder of many runs")
+    parser.add_argument("--timeout", type=float, default=600, metavar="S", help="seconds a run (default %(default)s)")
+    return parser

@@ -1,0 +1,81 @@
+"""COCO's twelve figures for boxes or masks from annotations and results in COCO's format, by faster-coco-eval.
+
+Lin et al. 2014, "Microsoft COCO", and its evaluation code. Letters: K classes.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from faster_coco_eval import COCO, COCOeval_faster
+
+from lightning_cv.metrics.voc import Floats
+
+IouType = Literal["bbox", "segm"]
+Entry = dict[str, Any]  # a json object in COCO's format
+
+SIZES = {"": 0, "s": 1, "m": 2, "l": 3}
+"""Areas in px: all, below 32 squared, between, above 96 squared."""
+MOST = {1: 0, 10: 1, 100: 2}
+"""Detections an image, best first, that are looked at."""
+
+
+class CocoFigures(NamedTuple):
+    """COCO's figures, 0 to 1, NaN where there is no object to find."""
+
+    figures: dict[str, float]  # AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl
+    per_class: dict[int, float]  # AP by category id
+
+
+def coco_figures(truth: Entry, results: Sequence[Entry], iou_type: IouType) -> CocoFigures:
+    """The figures of results on the images that `truth` declares.
+
+    Areas of masks are those of the masks, also where a result names its box too (COCO's own code then takes the box's).
+
+    Args:
+        truth: "images", "annotations" and "categories" in COCO's format.
+        results: "image_id", "category_id", "score" and "bbox" or, as RLE, "segmentation"; they are not changed.
+        iou_type: "bbox" or "segm".
+    """
+    known = COCO()
+    known.dataset = truth
+    known.createIndex()
+    found = known.loadRes([_wanted(entry, iou_type) for entry in results])
+    evaluation = COCOeval_faster(known, found, iouType=iou_type, print_function=_silent)
+    evaluation.evaluate()
+    evaluation.accumulate()
+    precision = _known(evaluation.eval["precision"])  # (10 overlaps, 101 recalls, K, 4 sizes, 3 numbers)
+    recall = _known(evaluation.eval["recall"])  # (10 overlaps, K, 4 sizes, 3 numbers)
+    figures = {f"AP{size}": _mean(precision[:, :, :, place, 2]) for size, place in SIZES.items()}
+    figures |= {"AP50": _mean(precision[0, :, :, 0, 2]), "AP75": _mean(precision[5, :, :, 0, 2])}
+    figures |= {f"AR{most}": _mean(recall[:, :, 0, place]) for most, place in MOST.items()}
+    figures |= {f"AR{size}": _mean(recall[:, :, place, 2]) for size, place in SIZES.items() if size}
+    order = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+    categories = enumerate(evaluation.params.catIds)
+    return CocoFigures(
+        {name: figures[name] for name in order},
+        {int(category): _mean(precision[:, :, row, 0, 2]) for row, category in categories},
+    )
+
+
+def _wanted(entry: Entry, iou_type: IouType) -> Entry:
+    """What one kind of evaluation reads of a result. A box without the key "segmentation" would be given a polygon."""
+    wanted = {key: entry[key] for key in ("image_id", "category_id", "score")}
+    if iou_type == "bbox":
+        return wanted | {"bbox": entry["bbox"], "segmentation": None}
+    return wanted | {"segmentation": entry["segmentation"]}
+
+
+def _known(values: Floats) -> Floats:
+    """NaN in the place of the -1 that marks what there is none of."""
+    return np.where(np.asarray(values) < 0, np.nan, values)
+
+
+def _mean(values: Floats) -> float:
+    found = values[~np.isnan(values)]
+    return float(found.mean()) if found.size else math.nan
+
+
+def _silent(*_: object) -> None:
+    """The evaluation's progress lines go nowhere."""

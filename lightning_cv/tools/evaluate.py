@@ -1,0 +1,124 @@
+"""The verb `lightning-cv evaluate`: scores saved predictions in the official formats against the ground truth."""
+
+import argparse
+import json
+import math
+import textwrap
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple
+
+from lightning_cv.errors import UserError
+
+KINDS = {
+    "voc-detection": ("text files a class, comp3 or comp4, against a VOC year folder", "evaluate_voc:detection"),
+    "voc-segmentation": ("palette PNGs against a VOC year folder", "evaluate_voc:segmentation"),
+    "coco": ("a results json against an instances json", "evaluate_coco:instances"),
+    "coco-panoptic": ("a panoptic json with its PNG files against another", "evaluate_coco:panoptic"),
+    "boxes-txt": ("a text file an image: class score x y w h, against class x y w h", "evaluate_boxes:boxes"),
+}
+
+
+class Scores(NamedTuple):
+    """Figures by name, over all classes and by class; NaN where there is nothing to judge."""
+
+    images: int
+    figures: dict[str, float]
+    per_class: dict[str, dict[str, float]]
+    absent: list[str]  # classes that no mean counts, for there is nothing of them
+
+
+def main(argv: Sequence[str]) -> int:
+    """Prints a table, or one JSON object; the exit status."""
+    arguments = parser().parse_args(argv)
+    _refuse_strange(arguments)
+    module, function = KINDS[arguments.kind][1].split(":")
+    score: Callable[[argparse.Namespace], Scores] = getattr(import_module(f"lightning_cv.tools.{module}"), function)
+    scores = score(arguments)
+    if arguments.json:
+        print(json.dumps(_as_json(arguments, scores)))
+    else:
+        print(table(scores))
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of the verb."""
+    kinds = "\n".join(f"  {kind:<17} {what}" for kind, (what, _) in KINDS.items())
+    found = argparse.ArgumentParser(
+        prog="lightning-cv evaluate",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Scores saved predictions as the official evaluators do.",
+        epilog=f"kinds:\n{kinds}\n\nexample:\n  lightning-cv evaluate voc-detection --gt data/VOCdevkit/VOC2007 "
+        "--split test \\\n    --pred results/Main --ap 11point --iou 0.5 0.75",
+    )
+    found.add_argument("kind", choices=KINDS, metavar="KIND", help="see below")
+    found.add_argument("--gt", type=Path, required=True, metavar="PATH", help="ground truth: folder or json")
+    found.add_argument("--pred", type=Path, required=True, metavar="PATH", help="predictions: folder or json")
+    found.add_argument("--split", default="test", metavar="NAME", help="VOC: the list of images (default: %(default)s)")
+    found.add_argument(
+        "--classes", metavar="NAMES", help="VOC: class names with commas between (default: VOC's 20, or those found)"
+    )
+    found.add_argument(
+        "--ap", choices=("area", "11point"), default="area",
+        help="VOC and boxes-txt: how precision is averaged; 11point is VOC 2007's (default: %(default)s)",
+    )  # fmt: skip
+    found.add_argument(
+        "--iou", type=float, nargs="+", default=[0.5], metavar="T",
+        help="VOC and boxes-txt: overlaps that make a detection right (default: 0.5)",
+    )  # fmt: skip
+    found.add_argument("--strict", action="store_true", help="VOC and boxes-txt: the overlap must exceed --iou")
+    found.add_argument(
+        "--iou-type", choices=("bbox", "segm"), nargs="+", default=["bbox"],
+        help="coco: boxes, masks or both (default: bbox)",
+    )  # fmt: skip
+    found.add_argument("--json", action="store_true", help="print one JSON object")
+    return found
+
+
+def table(scores: Scores) -> str:
+    """The figures, then a line a class that has any; the others are named."""
+    names = list(dict.fromkeys(name for row in scores.per_class.values() for name in row))
+    judged = {label: row for label, row in scores.per_class.items() if label not in scores.absent}
+    wide = max(map(len, [*judged, *scores.figures, "images"]))
+    lines = [f"{'images':<{wide}}  {scores.images:>10}"]
+    lines += [f"{name:<{wide}}  {_shown(value):>10}" for name, value in scores.figures.items()]
+    if judged:
+        lines += ["", f"{'class':<{wide}}" + "".join(f"  {name:>10}" for name in names)]
+    for label, row in judged.items():
+        cells = "".join(f"  {_shown(row[name]):>10}" for name in names)
+        lines.append(f"{label:<{wide}}{cells}")
+    if scores.absent:
+        lines += ["", *textwrap.wrap(f"absent, in no mean: {', '.join(scores.absent)}", 100)]
+    return "\n".join(lines)
+
+
+def _shown(value: float) -> str:
+    if math.isnan(value):
+        return "-"
+    return str(value) if isinstance(value, int) else f"{value:.6f}"
+
+
+def _as_json(arguments: argparse.Namespace, scores: Scores) -> dict[str, object]:
+    def known(row: dict[str, float]) -> dict[str, float | None]:
+        return {name: None if math.isnan(value) else value for name, value in row.items()}
+
+    return {
+        "kind": arguments.kind,
+        "gt": str(arguments.gt),
+        "pred": str(arguments.pred),
+        "images": scores.images,
+        "figures": known(scores.figures),
+        "per_class": {label: known(row) for label, row in scores.per_class.items()},
+        "absent": scores.absent,
+    }
+
+
+def _refuse_strange(arguments: argparse.Namespace) -> None:
+    for option, path in (("--gt", arguments.gt), ("--pred", arguments.pred)):
+        if not path.exists():
+            raise UserError(f"{option}: no file or folder {path}")
+    for iou in arguments.iou:
+        if not 0 < iou <= 1:
+            raise UserError(f"--iou must be above 0 and at most 1, got {iou}")

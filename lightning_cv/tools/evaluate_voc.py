@@ -1,0 +1,162 @@
+"""Scores of results in VOC's submission formats, by the development kit's rules. Letters: K classes."""
+
+import argparse
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lightning_cv.contracts import VOID
+from lightning_cv.datasets.errors import DataError
+from lightning_cv.datasets.images import read_mask
+from lightning_cv.datasets.repairs import Repairs
+from lightning_cv.datasets.voc import VOC_CLASSES
+from lightning_cv.datasets.voc_lists import Kind, read_list
+from lightning_cv.datasets.voc_results import VOCRow, read_voc_rows
+from lightning_cv.datasets.voc_xml import Annotated, read_objects
+from lightning_cv.errors import UserError
+from lightning_cv.metrics.segmentation import (
+    absent_classes,
+    accuracy_per_class,
+    confusion_matrix,
+    frequency_weighted_iou,
+    iou_per_class,
+    mean_iou,
+    pixel_accuracy,
+)
+from lightning_cv.metrics.voc import ImageResult
+from lightning_cv.tools.evaluate import Scores
+from lightning_cv.tools.evaluate_boxes import average_precisions
+
+
+def detection(arguments: argparse.Namespace) -> Scores:
+    """Average precision of `comp?_det_{split}_{class}.txt` files.
+
+    Equal scores rank in the order of the file, as in the development kit; coordinates are taken as they stand.
+    """
+    ids = _listed(arguments.gt, "Main", arguments.split)
+    files = [arguments.gt / "Annotations" / f"{image_id}.xml" for image_id in ids]
+    result_files = _result_files(arguments.pred, arguments.split)
+    names = _class_names(arguments.classes, files, set(result_files))
+    _refuse_other_classes(result_files, names)
+    label_of = {name: label for label, name in enumerate(names, start=1)}
+    repairs = Repairs()
+    truth = {image_id: read_objects(file, label_of, repairs) for image_id, file in zip(ids, files, strict=True)}
+    repairs.tell(arguments.gt)
+    found: dict[str, list[tuple[int, VOCRow, int]]] = {image_id: [] for image_id in ids}  # label, row, rank
+    for name in names:
+        path = result_files[name]
+        rows = read_voc_rows(path)
+        by_score = sorted(range(len(rows)), key=lambda number: -rows[number].score)
+        for rank, number in enumerate(by_score):
+            if rows[number].image_id not in found:
+                raise UserError(
+                    f"{path}, line {rows[number].line}: image {rows[number].image_id} is not in the list "
+                    f"{arguments.split} of {arguments.gt}"
+                )
+            found[rows[number].image_id].append((label_of[name], rows[number], rank))
+    if not any(found.values()):
+        raise UserError(f"{arguments.pred}: all result files are empty")
+    results = [_result(truth[image_id], found[image_id]) for image_id in ids]
+    return average_precisions(results, names, arguments, inclusive=False)
+
+
+def segmentation(arguments: argparse.Namespace) -> Scores:
+    """Agreement of class masks in PNG files, one an image of the list; pixels that are void in the truth are left out.
+
+    Classes in neither truth nor prediction have no overlap and are left out of the mean.
+    """
+    ids = _listed(arguments.gt, "Segmentation", arguments.split)
+    names = ("background", *(arguments.classes.split(",") if arguments.classes else VOC_CLASSES))
+    folder = _mask_folder(arguments.pred, arguments.split)
+    strange = sorted({path.stem for path in folder.glob("*.png")} - set(ids))
+    if strange:
+        raise UserError(f"{folder / strange[0]}.png: not in the list {arguments.split} of {arguments.gt}")
+    matrix = torch.zeros(len(names), len(names), dtype=torch.int64)
+    for image_id in ids:
+        truth_path, path = arguments.gt / "SegmentationClass" / f"{image_id}.png", folder / f"{image_id}.png"
+        truth, guess = read_mask(truth_path), read_mask(path)
+        if truth.shape != guess.shape:
+            sizes = [f"{mask.shape[1]} x {mask.shape[0]}" for mask in (guess, truth)]
+            raise UserError(f"{path} is {sizes[0]} pixels, {truth_path} is {sizes[1]}")
+        for place, mask, allowed in ((truth_path, truth, {VOID}), (path, guess, set[int]())):
+            wrong = sorted(set(np.unique(mask).tolist()) - {*range(len(names))} - allowed)
+            if wrong:
+                raise UserError(f"{place} holds the class numbers {wrong[:8]}: known are 0 to {len(names) - 1}")
+        matrix += confusion_matrix(torch.from_numpy(guess), torch.from_numpy(truth), len(names))
+    ious, accuracies = iou_per_class(matrix), accuracy_per_class(matrix)
+    figures = {
+        "miou": mean_iou(matrix).item(),
+        "pixel_accuracy": pixel_accuracy(matrix).item(),
+        "mean_accuracy": accuracies.nanmean().item(),
+        "frequency_weighted_iou": frequency_weighted_iou(matrix).item(),
+    }
+    rows = zip(names, ious.tolist(), accuracies.tolist(), strict=True)
+    per_class = {name: {"iou": iou, "accuracy": accuracy} for name, iou, accuracy in rows}
+    return Scores(len(ids), figures, per_class, absent_classes(matrix, names))
+
+
+def _listed(year_folder: Path, kind: Kind, split: str) -> list[str]:
+    if not (year_folder / "ImageSets").is_dir():
+        raise UserError(f"--gt {year_folder} is no VOC year folder: it has no ImageSets")
+    return list(dict.fromkeys(read_list(year_folder, kind, split)))
+
+
+def _class_names(asked: str | None, files: list[Path], predicted: set[str]) -> list[str]:
+    """The classes asked for; else VOC's where the annotations know no others, else all that occur."""
+    if asked:
+        return asked.split(",")
+    there: set[str] = set()
+    for path in files:
+        try:
+            there |= {(item.findtext("name") or "").strip() for item in ElementTree.parse(path).iter("object")}
+        except FileNotFoundError:
+            raise DataError(f"no annotation {path}, which the list names") from None
+        except (ElementTree.ParseError, UnicodeDecodeError) as error:
+            raise DataError(f"{path} is not XML: {error}") from None
+    return list(VOC_CLASSES) if there <= set(VOC_CLASSES) else sorted(there | predicted)
+
+
+def _result_files(folder: Path, split: str) -> dict[str, Path]:
+    """The file of each class that has one, all of one competition."""
+    if not folder.is_dir():
+        raise UserError(f"--pred {folder} is no folder: VOC's format has a text file a class")
+    files = sorted(folder.glob(f"comp*_det_{split}_*.txt"))
+    competitions = sorted({path.name.partition("_")[0] for path in files})
+    if len(competitions) != 1:
+        found = " and ".join(competitions) or "no comp3 or comp4"
+        raise UserError(f"--pred {folder} holds {found} files of split {split}: one kind is needed")
+    return {path.stem.removeprefix(f"{competitions[0]}_det_{split}_"): path for path in files}
+
+
+def _refuse_other_classes(files: dict[str, Path], names: list[str]) -> None:
+    if strange := sorted(set(files) - set(names)):
+        raise UserError(f"{files[strange[0]]} is of an unknown class; known are {', '.join(names)}")
+    if missing := sorted(set(names) - set(files)):
+        like = next(iter(files.values()))
+        name = like.name.replace(f"{next(iter(files))}.txt", f"{missing[0]}.txt")
+        raise UserError(f"no file {like.with_name(name)}: VOC's format has one for each class")
+
+
+def _mask_folder(place: Path, split: str) -> Path:
+    """The folder of PNG files: `comp5_{split}_cls`, `comp6_{split}_cls`, or the given one."""
+    for name in (f"comp5_{split}_cls", f"comp6_{split}_cls"):
+        if (place / name).is_dir():
+            return place / name
+    if not any(place.glob("*.png")):
+        raise UserError(f"--pred {place} holds no PNG file and no folder comp5_{split}_cls or comp6_{split}_cls")
+    return place
+
+
+def _result(truth: list[Annotated], found: list[tuple[int, VOCRow, int]]) -> ImageResult:
+    """One image; a rank stands for a score, so that equal scores keep the order of their file."""
+    return ImageResult(
+        np.array([row.box for _, row, _ in found], np.float64).reshape(-1, 4),
+        np.array([-float(rank) for _, _, rank in found]),
+        np.array([label for label, _, _ in found], np.int64),
+        np.array([item.corners for item in truth], np.float64).reshape(-1, 4),
+        np.array([item.label for item in truth], np.int64),
+        np.array([item.difficult for item in truth], np.bool_),
+        (0, 0),  # VOC's rule asks for no size
+    )

@@ -1,0 +1,115 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from oracles.toy_training import (
+    BOX_LABELS,
+    MASK_LABELS,
+    ToyData,
+    ToyTask,
+    box_batch,
+    image_batch,
+    terms_of,
+    toy_trainer,
+)
+from PIL import Image
+
+from lightning_cv.callbacks import SavePredictions
+from lightning_cv.contracts import Placement
+from lightning_cv.datasets.voc_results import read_voc_detections
+from lightning_cv.errors import UserError
+from lightning_cv.metrics.coco_results import coco_figures
+
+
+def two_found(batch):
+    """The first box with a score of 0.9, and the same box again, smaller, with 0.5."""
+    preds = []
+    for target in batch["targets"]:
+        box = target["boxes"][:1]
+        boxes, labels = torch.cat([box, box * 0.5]), target["labels"][:1].repeat(2)
+        preds.append({"boxes": boxes, "labels": labels, "scores": torch.tensor([0.9, 0.5])})
+    ids = [target["image_id"] for target in batch["targets"]]
+    return {"preds": preds, "targets": batch["targets"], "image_ids": ids}
+
+
+def saved(folder, batch, answer, label_map=BOX_LABELS, **options):
+    trainer = toy_trainer(folder / "run", callbacks=[SavePredictions(str(folder / "saved"), **options)])
+    trainer.test(ToyTask(answer), datamodule=ToyData([batch], label_map), verbose=False)
+    return folder / "saved"
+
+
+def boxes_of_a_file_twice_as_wide():
+    batch = box_batch(0)
+    height, width = batch["images"].shape[-2:]
+    for target in batch["targets"]:
+        target["original_size"] = (height, 2 * width)
+    return batch
+
+
+def test_voc_files_are_in_pixels_of_the_file(tmp_path):
+    batch = boxes_of_a_file_twice_as_wide()
+    folder = saved(tmp_path, batch, two_found)
+    assert sorted(path.name for path in folder.iterdir()) == ["comp4_det_test_disc.txt", "comp4_det_test_star.txt"]
+    found = read_voc_detections(folder, BOX_LABELS, "test")
+    for target in batch["targets"]:
+        expected = target["boxes"][0] * torch.tensor([2, 1, 2, 1])
+        torch.testing.assert_close(found[target["image_id"]]["boxes"], torch.stack([expected, expected * 0.5]))
+        assert found[target["image_id"]]["scores"].tolist() == pytest.approx([0.9, 0.5])
+
+
+def test_a_placement_is_undone(tmp_path):
+    batch = box_batch(0)
+    for target in batch["targets"]:
+        target["placement"] = Placement(2.0, 0.5, 3.0, 1.0)
+    found = read_voc_detections(saved(tmp_path, batch, two_found), BOX_LABELS, "test")
+    target = batch["targets"][0]
+    x1, y1, x2, y2 = target["boxes"][0].tolist()
+    expected = [(x1 - 3) / 2, (y1 - 1) * 2, (x2 - 3) / 2, (y2 - 1) * 2]
+    assert found[target["image_id"]]["boxes"][0].tolist() == pytest.approx(expected)
+
+
+def test_whole_numbers_as_ids_make_a_coco_file(tmp_path):
+    batch = box_batch(0)
+    for number, target in enumerate(batch["targets"], start=17):
+        target |= {"image_id": str(number), "original_size": (16, 16)}
+    folder = saved(tmp_path, batch, two_found)
+    rows = json.loads((folder / "bbox_results.json").read_text())
+    assert {row["image_id"] for row in rows} == {17, 18}
+    objects = [
+        {"id": n + 1, "image_id": n + 17, "category_id": int(t["labels"][0]), "iscrowd": 0,
+         "bbox": [*t["boxes"][0, :2].tolist(), *(t["boxes"][0, 2:] - t["boxes"][0, :2]).tolist()],
+         "area": float((t["boxes"][0, 2:] - t["boxes"][0, :2]).prod())}
+        for n, t in enumerate(batch["targets"])
+    ]  # fmt: skip
+    images = [{"id": n, "height": 16, "width": 16} for n in (17, 18)]
+    categories = [{"id": 1, "name": "disc"}, {"id": 2, "name": "star"}]
+    truth = {"images": images, "annotations": objects, "categories": categories}
+    assert coco_figures(truth, rows, "bbox").figures["AP"] == pytest.approx(1.0)
+    assert list(saved(tmp_path / "voc", batch, two_found, format="voc").glob("comp4*"))
+
+
+def same_masks(batch):
+    return {"preds": batch["masks"], "targets": batch["masks"], "image_ids": batch["image_ids"]}
+
+
+def masks(size=16):
+    labels = (torch.arange(size)[:, None] + torch.arange(size)) % 2
+    return {"images": torch.zeros(2, 3, size, size), "masks": labels.repeat(2, 1, 1), "image_ids": ["a", "b"],
+            "original_sizes": [(16, 10), (7, 16)]}  # fmt: skip
+
+
+def test_masks_have_the_size_of_the_file_and_voc_colours(tmp_path):
+    folder = saved(tmp_path, masks(), same_masks, MASK_LABELS)
+    for name, size in (("a", (16, 10)), ("b", (7, 16))):
+        with Image.open(folder / f"comp6_test_cls/{name}.png") as stored:
+            assert stored.getpalette()[:6] == [0, 0, 0, 128, 0, 0]
+            np.testing.assert_array_equal(np.array(stored), masks()["masks"][0].numpy()[: size[0], : size[1]])
+    assert list(folder.iterdir()) == [folder / "comp6_test_cls"]
+
+
+def test_what_cannot_be_saved(tmp_path):
+    with pytest.raises(UserError, match="image a: its file is 10 x 16 pixels, evaluated at 8 x 8"):
+        saved(tmp_path, masks(8), same_masks, MASK_LABELS)
+    with pytest.raises(UserError, match="which this is not"):
+        saved(tmp_path, image_batch(0), terms_of)
