@@ -54,10 +54,10 @@ def make_files(folder: Path, images: int) -> None:
 
 def ours(truth: Path, results: Path) -> list[float]:
     """What `lightning-cv evaluate coco` does, its checks of every entry included."""
-    from lightning_cv.tools.evaluate import parser
+    from lightning_cv.tools.evaluate import parse
     from lightning_cv.tools.evaluate_coco import instances
 
-    scores = instances(parser().parse_args(["coco", "--gt", str(truth), "--pred", str(results)]))
+    scores = instances(parse(["coco", "--gt", str(truth), "--pred", str(results)]))
     return list(scores.figures.values())
 
 

@@ -175,7 +175,7 @@ def resolve_mode(mode: Mode) -> Literal["online", "offline", "disabled"]:
 
 
 def logged_in() -> bool:
-    """Whether Wdef logged_in() -> bool:B would find an API key of its server here."""
+    """Whether W&B would find an API key of its server here."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""

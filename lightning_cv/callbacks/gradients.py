@@ -20,7 +20,7 @@ class GradientNorm(Callback):
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Log the norms."""
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # its logger connector sets it
-        if (trainer.global_step + 1) % every:
+        if not every or (trainer.global_step + 1) % every:
             return
         pl_module.log("train/gradient_norm", _norm(pl_module))
         if self.per_child:

@@ -32,7 +32,16 @@ class NanGuard(Callback):
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """Raise where the loss is not finite."""
-        if trainer.global_step % self.every_n_steps or loss.isfinite().all():
+        if trainer.global_step % self.every_n_steps:
+            return
+        bad = not bool(loss.isfinite().all())
+        if trainer.world_size > 1:  # a process that went on alone would wait for the others' gradients
+            stopped = trainer.strategy.reduce_boolean_decision(bad, all=False)
+            if stopped and not bad:
+                raise UserError(
+                    f"training stopped: the loss of another process is no number in step {trainer.global_step}"
+                )
+        if not bad:
             return
         terms = {
             name.removeprefix("train/"): value.item()

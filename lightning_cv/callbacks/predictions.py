@@ -31,8 +31,8 @@ class _Found(ImageRecords[tuple[str, Detections | None]]):
 class SavePredictions(Callback):
     """Writes what validation or test found into a folder, coordinates and masks in pixels of the files.
 
-    Boxes: `comp4_det_{stage}_{class}.txt` as VOC wants them, or `bbox_results.json` as COCO does. Class masks: a
-    palette PNG an image in `comp6_{stage}_cls`. Files of the same names are replaced.
+    Boxes: `comp4_det_{split}_{class}.txt` as VOC wants them, or `bbox_results.json` as COCO does. Class masks: a
+    palette PNG an image in `comp6_{split}_cls`. Files of the same names are replaced.
 
     Args:
         folder: made if it does not exist.
@@ -42,6 +42,13 @@ class SavePredictions(Callback):
     def __init__(self, folder: str, format: Format = "auto") -> None:
         self.folder, self.format = Path(folder), format
         self._found = _Found()
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Make the folder before anything is computed."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot save predictions in {self.folder}: {error.strerror}") from error
 
     def on_test_batch_end(
         self,
@@ -53,7 +60,7 @@ class SavePredictions(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the batch's boxes, write its masks."""
-        self._take(outputs, batch, "test")
+        self._take(outputs, batch, _list_name(trainer, "test"))
 
     def on_validation_batch_end(
         self,
@@ -65,36 +72,37 @@ class SavePredictions(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the batch's boxes, write its masks."""
-        self._take(outputs, batch, "val")
+        self._take(outputs, batch, _list_name(trainer, "val"))
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the boxes of all processes."""
-        self._write(trainer, "test")
+        self._write(trainer, _list_name(trainer, "test"))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the boxes of all processes."""
-        self._write(trainer, "val")
+        self._write(trainer, _list_name(trainer, "val"))
 
-    def _take(self, outputs: StepOutput, batch: Any, stage: str) -> None:
+    def _take(self, outputs: StepOutput, batch: Any, split: str) -> None:
         if "original_sizes" in batch:
             for mask, image_id, size in zip(
                 outputs["preds"], outputs["image_ids"], batch["original_sizes"], strict=True
             ):
-                save_class_mask(_cropped(mask, size, image_id), self.folder / f"comp6_{stage}_cls" / f"{image_id}.png")
+                save_class_mask(_cropped(mask, size, image_id), self.folder / f"comp6_{split}_cls" / f"{image_id}.png")
                 self._found.update(image_id, None)
         elif "targets" in batch:
             shape = batch["images"].shape[-2:]
             for found, target in zip(outputs["preds"], outputs["targets"], strict=True):
+                _refuse_spaces(target["image_id"])
                 self._found.update(target["image_id"], _in_file_pixels(found, target, tuple(shape)))
         else:
             raise UserError("predictions are saved of detection and semantic segmentation, which this is not")
 
-    def _write(self, trainer: Trainer, stage: str) -> None:
+    def _write(self, trainer: Trainer, split: str) -> None:
         label_map = label_map_of(trainer, self)
-        self._found.evaluate_once(lambda rows: self._write_boxes(rows, label_map, stage))
+        self._found.evaluate_once(lambda rows: self._write_boxes(rows, label_map, split))
         self._found.reset()
 
-    def _write_boxes(self, rows: Sequence[tuple[str, Detections | None]], label_map: LabelMap, stage: str) -> None:
+    def _write_boxes(self, rows: Sequence[tuple[str, Detections | None]], label_map: LabelMap, split: str) -> None:
         found = {image_id: boxes for image_id, boxes in rows if boxes is not None}
         if not found:
             return
@@ -103,13 +111,24 @@ class SavePredictions(Callback):
             whole = all(image_id.isdecimal() and str(int(image_id)) == image_id for image_id in found)
             format = "coco" if whole else "voc"
         if format == "voc":
-            write_voc_detections(self.folder, found, label_map, stage)
+            write_voc_detections(self.folder, found, label_map, split)
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
         listed = [row for image_id, one in found.items() for row in coco_rows(int(image_id), one, label_map)]
         part = self.folder / ".bbox_results.json.part"
         part.write_text(json.dumps(listed))
         os.replace(part, self.folder / "bbox_results.json")
+
+
+def _list_name(trainer: Trainer, stage: str) -> str:
+    """How VOC's file names call what was evaluated: the list of a VOC folder where it is one, else the stage."""
+    splits = getattr(getattr(trainer, "datamodule", None), "splits", {})
+    name = str(splits.get(stage, stage))
+    return name if name.isidentifier() else stage
+
+
+def _refuse_spaces(image_id: str) -> None:
+    if not image_id or any(character.isspace() for character in image_id):
+        raise UserError(f"predictions of image {image_id!r} cannot be saved: VOC's format has no place for spaces")
 
 
 def coco_rows(image_id: int, found: Detections, label_map: LabelMap) -> list[dict[str, Any]]:

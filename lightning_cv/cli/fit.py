@@ -18,7 +18,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from lightning_cv import tracking
+from lightning_cv import __version__, tracking
 from lightning_cv.callbacks.predictions import SavePredictions
 from lightning_cv.callbacks.reproducible import CounterRandomness
 from lightning_cv.checkpoints import AtomicCheckpointIO, load_checkpoint
@@ -62,6 +62,13 @@ class RunRecord(Callback):
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Tell the loggers what the settings do not say: the classes of the data, and the code's version."""
+        label_map = getattr(getattr(trainer, "datamodule", None), "label_map", None)
+        classes = {"data.classes": list(label_map.names)} if label_map is not None else {}
+        for logger in trainer.loggers:
+            logger.log_hyperparams(classes | {"code.version": __version__, "code.commit": run_folder.commit()})
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the settings beside what the task keeps there."""

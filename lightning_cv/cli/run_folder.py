@@ -112,6 +112,11 @@ def environment(command: list[str], seed: int) -> dict[str, Any]:
     }
 
 
+def commit() -> str | None:
+    """The commit of the checkout that the package lies in; None where it lies in none."""
+    return _git(str(Path(__file__).resolve().parents[2]), "rev-parse", "HEAD")
+
+
 def write_json(path: Path, content: Any) -> None:  # Any: whatever JSON can hold
     """Write atomically, so that a reader never sees half a file."""
     temporary = path.with_name(f".{path.name}.part")

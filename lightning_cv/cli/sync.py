@@ -6,8 +6,10 @@ So the server is asked first, each run has a time limit, and only W&B's own mark
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -24,6 +26,8 @@ ANSWERS_WITHIN = 10.0
 def main(argv: list[str]) -> int:
     """0 when every run was sent, now or before; 1 when some were not."""
     options = _parser().parse_args(argv)
+    if not options.timeout > 0:
+        raise UserError(f"--timeout must be above 0, got {options.timeout}")
     runs = offline_runs(options.folders)
     waiting = [run for run in runs if not is_sent(run)]
     if waiting:
@@ -42,15 +46,17 @@ def offline_runs(folders: Sequence[Path]) -> list[Path]:
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"no folder {folder}")
-    found = {path.parent for folder in folders for path in folder.rglob("offline-run-*/run-*.wandb")}
+    logs = [path for folder in folders for path in folder.resolve().rglob("run-*.wandb")]
+    found = {path.parent for path in logs if path.parent.name.startswith("offline-run-")}
     if not found:
         raise UserError(f"no offline W&B run in {', '.join(map(str, folders))}")
     return sorted(found, key=lambda run: (run.parent, run.name))
 
 
 def is_sent(run: Path) -> bool:
-    """Whether W&B has marked every log in the folder as sent."""
-    return all(path.with_name(f"{path.name}.synced").exists() for path in run.glob("run-*.wandb"))
+    """Whether W&B has marked every log in the folder as sent, and nothing was logged since."""
+    marks = [(path, path.with_name(f"{path.name}.synced")) for path in run.glob("run-*.wandb")]
+    return all(mark.exists() and mark.stat().st_mtime >= path.stat().st_mtime for path, mark in marks)
 
 
 def ask_server() -> None:
@@ -72,18 +78,22 @@ def ask_server() -> None:
 def send(run: Path, timeout: float) -> str | None:
     """Send one run; what went wrong, None if nothing did."""
     environment = {key: value for key, value in os.environ.items() if key != "WANDB_MODE"}
-    try:
-        done = subprocess.run(
-            [*COMMAND, str(run)], env=environment, timeout=timeout, capture_output=True, text=True, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return f"not done after {timeout:g} s (--timeout)"
+    with tempfile.TemporaryFile("w+") as log:  # a pipe would be held open by what the command starts
+        command = [*COMMAND, str(run)]
+        work = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        try:
+            status = work.wait(timeout)
+        except BaseException as error:
+            os.killpg(work.pid, signal.SIGKILL)  # with all that it has started
+            work.wait()
+            if isinstance(error, subprocess.TimeoutExpired):
+                return f"not done after {timeout:g} s (--timeout)"
+            raise
+        log.seek(0)
+        said = [line.strip() for line in log if line.strip()]
     if is_sent(run):
         return None
-    said = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-    return f"W&B left no mark that it arrived (exit status {done.returncode})" + (
-        f"; it said: {said[-1]}" if said else ""
-    )
+    return f"W&B left no mark that it arrived (exit status {status})" + (f"; it said: {said[-1]}" if said else "")
 
 
 def _parser() -> argparse.ArgumentParser:

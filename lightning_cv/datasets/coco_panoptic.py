@@ -166,6 +166,8 @@ def read_png(path: Path) -> NDArray[np.uint8]:
             if picture.mode not in ("RGB", "RGBA"):
                 raise DataError(f"{path}: a panoptic PNG numbers its segments by RGB colours, this is {picture.mode}")
             return np.array(picture)[..., :3]
+    except FileNotFoundError:
+        raise DataError(f"no file {path}") from None
     except UNREADABLE as error:
         if isinstance(error, DataError):
             raise

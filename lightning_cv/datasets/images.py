@@ -46,6 +46,8 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
             if picture.mode not in ("P", "L"):
                 raise DataError(f"{path}: a class mask has a palette or is grey, this image is {picture.mode}")
             return np.array(picture)
+    except FileNotFoundError:
+        raise DataError(f"no file {path}") from None
     except UNREADABLE as error:
         if isinstance(error, DataError):
             raise

@@ -20,6 +20,17 @@ KINDS = {
 }
 
 
+OPTIONS = {
+    "split": ("test", ("voc-detection", "voc-segmentation")),
+    "classes": (None, ("voc-detection", "voc-segmentation")),
+    "ap": ("area", ("voc-detection", "boxes-txt")),
+    "iou": ([0.5], ("voc-detection", "boxes-txt")),
+    "strict": (False, ("voc-detection", "boxes-txt")),
+    "iou_type": (["bbox"], ("coco",)),
+}
+"""Default of each option that only some kinds have, and these kinds."""
+
+
 class Scores(NamedTuple):
     """Figures by name, over all classes and by class; NaN where there is nothing to judge."""
 
@@ -31,8 +42,7 @@ class Scores(NamedTuple):
 
 def main(argv: Sequence[str]) -> int:
     """Prints a table, or one JSON object; the exit status."""
-    arguments = parser().parse_args(argv)
-    _refuse_strange(arguments)
+    arguments = parse(argv)
     module, function = KINDS[arguments.kind][1].split(":")
     score: Callable[[argparse.Namespace], Scores] = getattr(import_module(f"lightning_cv.tools.{module}"), function)
     scores = score(arguments)
@@ -41,6 +51,20 @@ def main(argv: Sequence[str]) -> int:
     else:
         print(table(scores))
     return 0
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The arguments with their defaults; an option that the kind has not is refused."""
+    arguments = parser().parse_args(argv)
+    for name, (default, kinds) in OPTIONS.items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, default)
+        elif arguments.kind not in kinds:
+            raise UserError(
+                f"--{name.replace('_', '-')} is an option of {' and '.join(kinds)}, not of {arguments.kind}"
+            )
+    _refuse_strange(arguments)
+    return arguments
 
 
 def parser() -> argparse.ArgumentParser:
@@ -56,21 +80,23 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("kind", choices=KINDS, metavar="KIND", help="see below")
     found.add_argument("--gt", type=Path, required=True, metavar="PATH", help="ground truth: folder or json")
     found.add_argument("--pred", type=Path, required=True, metavar="PATH", help="predictions: folder or json")
-    found.add_argument("--split", default="test", metavar="NAME", help="VOC: the list of images (default: %(default)s)")
+    found.add_argument("--split", metavar="NAME", help="VOC: the list of images (default: test)")
     found.add_argument(
         "--classes", metavar="NAMES", help="VOC: class names with commas between (default: VOC's 20, or those found)"
     )
     found.add_argument(
-        "--ap", choices=("area", "11point"), default="area",
-        help="VOC and boxes-txt: how precision is averaged; 11point is VOC 2007's (default: %(default)s)",
+        "--ap", choices=("area", "11point"),
+        help="VOC and boxes-txt: how precision is averaged; 11point is VOC 2007's (default: area)",
     )  # fmt: skip
     found.add_argument(
-        "--iou", type=float, nargs="+", default=[0.5], metavar="T",
+        "--iou", type=float, nargs="+", metavar="T",
         help="VOC and boxes-txt: overlaps that make a detection right (default: 0.5)",
     )  # fmt: skip
-    found.add_argument("--strict", action="store_true", help="VOC and boxes-txt: the overlap must exceed --iou")
     found.add_argument(
-        "--iou-type", choices=("bbox", "segm"), nargs="+", default=["bbox"],
+        "--strict", action="store_true", default=None, help="VOC and boxes-txt: the overlap must exceed --iou"
+    )
+    found.add_argument(
+        "--iou-type", choices=("bbox", "segm"), nargs="+",
         help="coco: boxes, masks or both (default: bbox)",
     )  # fmt: skip
     found.add_argument("--json", action="store_true", help="print one JSON object")

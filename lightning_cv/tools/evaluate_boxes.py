@@ -19,6 +19,7 @@ from lightning_cv.tools.evaluate import Scores
 class Box(NamedTuple):
     """One line: class, score (1 in the ground truth) and corners, the far ones included."""
 
+    line: int
     name: str
     score: float
     corners: tuple[float, float, float, float]
@@ -31,13 +32,13 @@ def boxes(arguments: argparse.Namespace) -> Scores:
     if unknown:
         raise UserError(f"{arguments.pred / unknown[0]}.txt: the ground truth {arguments.gt} has no such image")
     names = sorted({box.name for rows in truth.values() for box in rows})
+    if not names:
+        raise UserError(f"--gt {arguments.gt} holds no box")
     for image, rows in found.items():
-        for number, box in enumerate(rows, start=1):
+        for box in rows:
             if box.name not in names:
-                raise UserError(
-                    f"{arguments.pred / image}.txt, box {number}: unknown class {box.name!r}; known are "
-                    f"{', '.join(names)}"
-                )
+                place = f"{arguments.pred / image}.txt, line {box.line}"
+                raise UserError(f"{place}: unknown class {box.name!r}; known are {', '.join(names)}")
     if not any(found.values()):
         raise UserError(f"{arguments.pred} holds no box")
     label_of = {name: label for label, name in enumerate(names, start=1)}
@@ -90,10 +91,11 @@ def _read_folder(folder: Path, *, scored: bool) -> dict[str, list[Box]]:
 
 def _read(path: Path, *, scored: bool) -> list[Box]:
     lines = enumerate(path.read_text(errors="replace").splitlines(), start=1)
-    return [_parse(line, f"{path}, line {number}", scored=scored) for number, line in lines if line.strip()]
+    return [_parse(path, number, line, scored=scored) for number, line in lines if line.strip()]
 
 
-def _parse(line: str, place: str, *, scored: bool) -> Box:
+def _parse(path: Path, number: int, line: str, *, scored: bool) -> Box:
+    place = f"{path}, line {number}"
     form = "class score x y width height" if scored else "class x y width height"
     name, *texts = line.split()
     try:
@@ -107,4 +109,4 @@ def _parse(line: str, place: str, *, scored: bool) -> Box:
     *score, x, y, width, height = values
     if width < 0 or height < 0:
         raise UserError(f"{place}: width and height must not be negative: {line!r}")
-    return Box(name, score[0] if scored else 1.0, (x, y, x + width, y + height))
+    return Box(number, name, score[0] if scored else 1.0, (x, y, x + width, y + height))

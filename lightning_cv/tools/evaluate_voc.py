@@ -1,6 +1,7 @@
 """Scores of results in VOC's submission formats, by the development kit's rules. Letters: K classes."""
 
 import argparse
+import math
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -17,7 +18,6 @@ from lightning_cv.datasets.voc_results import VOCRow, read_voc_rows
 from lightning_cv.datasets.voc_xml import Annotated, read_objects
 from lightning_cv.errors import UserError
 from lightning_cv.metrics.segmentation import (
-    absent_classes,
     accuracy_per_class,
     confusion_matrix,
     frequency_weighted_iou,
@@ -68,7 +68,7 @@ def segmentation(arguments: argparse.Namespace) -> Scores:
     Classes in neither truth nor prediction have no overlap and are left out of the mean.
     """
     ids = _listed(arguments.gt, "Segmentation", arguments.split)
-    names = ("background", *(arguments.classes.split(",") if arguments.classes else VOC_CLASSES))
+    names = ("background", *(_asked_classes(arguments.classes) or VOC_CLASSES))
     folder = _mask_folder(arguments.pred, arguments.split)
     strange = sorted({path.stem for path in folder.glob("*.png")} - set(ids))
     if strange:
@@ -94,7 +94,8 @@ def segmentation(arguments: argparse.Namespace) -> Scores:
     }
     rows = zip(names, ious.tolist(), accuracies.tolist(), strict=True)
     per_class = {name: {"iou": iou, "accuracy": accuracy} for name, iou, accuracy in rows}
-    return Scores(len(ids), figures, per_class, absent_classes(matrix, names))
+    absent = [name for name, row in per_class.items() if math.isnan(row["iou"])]
+    return Scores(len(ids), figures, per_class, absent)
 
 
 def _listed(year_folder: Path, kind: Kind, split: str) -> list[str]:
@@ -103,10 +104,20 @@ def _listed(year_folder: Path, kind: Kind, split: str) -> list[str]:
     return list(dict.fromkeys(read_list(year_folder, kind, split)))
 
 
+def _asked_classes(asked: str | None) -> list[str]:
+    """Names with commas between; none where nothing was asked."""
+    if asked is None:
+        return []
+    names = [name.strip() for name in asked.split(",")]
+    if not all(names) or len(set(names)) < len(names):
+        raise UserError(f"--classes {asked!r}: a name is empty or stands there twice")
+    return names
+
+
 def _class_names(asked: str | None, files: list[Path], predicted: set[str]) -> list[str]:
     """The classes asked for; else VOC's where the annotations know no others, else all that occur."""
-    if asked:
-        return asked.split(",")
+    if names := _asked_classes(asked):
+        return names
     there: set[str] = set()
     for path in files:
         try:
@@ -126,7 +137,9 @@ def _result_files(folder: Path, split: str) -> dict[str, Path]:
     competitions = sorted({path.name.partition("_")[0] for path in files})
     if len(competitions) != 1:
         found = " and ".join(competitions) or "no comp3 or comp4"
-        raise UserError(f"--pred {folder} holds {found} files of split {split}: one kind is needed")
+        others = sorted({path.stem.split("_")[2] for path in folder.glob("comp*_det_*_*.txt")} - {split})
+        hint = f" (there are files of split {', '.join(others)})" if others else ""
+        raise UserError(f"--pred {folder} holds {found} files of split {split}{hint}: one kind is needed")
     return {path.stem.removeprefix(f"{competitions[0]}_det_{split}_"): path for path in files}
 
 

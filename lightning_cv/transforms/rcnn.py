@@ -45,12 +45,14 @@ def _span(low: float, high: float, extent: int, size: int, context: int) -> tupl
     half = (high - low) / 2 * size / (size - 2 * context)
     middle = (low + high) / 2
     first, last = _round(middle - half), _round(middle + half) + 1
-    scale = size / (last - first)
+    if low < extent:  # rounding must not move a box off the far edge that it overlaps by less than half a pixel
+        first = min(first, extent - 1)
     shown_first, shown_last = max(first, 0), min(last, extent)
     if shown_first >= shown_last:
         raise ValueError(f"warp_region: the region {low} to {high} lies outside the picture of {extent} pixels")
-    start = min(_round((shown_first - first) * scale), size - 1)
-    end = min(start + max(1, _round((shown_last - shown_first) * scale)), size)
+    length = last - first  # divides at the end: a rounded factor made 113.5 pixels 113 and left a gap at the far edge
+    start = min(_round((shown_first - first) * size / length), size - 1)
+    end = min(start + max(1, _round((shown_last - shown_first) * size / length)), size)
     return (shown_first, shown_last), (start, end)
 
 

@@ -85,7 +85,12 @@ class SegmentationTrain(SegmentationTransform):
         around = (1 - colour, 1 + colour)
         self.pipeline = A.Compose(
             [
-                A.RandomScale((low - 1, high - 1), interpolation=cv2.INTER_LINEAR, p=1.0),
+                A.RandomScale(
+                    (low - 1, high - 1),
+                    interpolation=cv2.INTER_LINEAR,
+                    mask_interpolation=cv2.INTER_NEAREST_EXACT,  # INTER_NEAREST is up to a whole pixel off
+                    p=1.0,
+                ),
                 A.PadIfNeeded(
                     crop, crop, position="random", border_mode=cv2.BORDER_CONSTANT, fill=MEAN_COLOUR, fill_mask=VOID
                 ),

@@ -37,3 +37,9 @@ def test_it_reaches_the_loggers(tmp_path):
     trainer = toy_trainer(tmp_path, callbacks=[GradientNorm()], log_every_n_steps=1)
     trainer.fit(ToyTask(terms_of), datamodule=ToyData([image_batch(0)]))
     assert trainer.callback_metrics["train/gradient_norm"].item() > 0
+
+
+def test_a_trainer_that_never_logs(tmp_path):
+    trainer = toy_trainer(tmp_path, callbacks=[GradientNorm()], log_every_n_steps=0)
+    trainer.fit(ToyTask(terms_of), datamodule=ToyData([image_batch(0)]))
+    assert "train/gradient_norm" not in trainer.callback_metrics

@@ -113,3 +113,18 @@ def test_what_cannot_be_saved(tmp_path):
         saved(tmp_path, masks(8), same_masks, MASK_LABELS)
     with pytest.raises(UserError, match="which this is not"):
         saved(tmp_path, image_batch(0), terms_of)
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="cannot save predictions"):
+        saved(tmp_path / "file", box_batch(0), two_found)
+    batch = box_batch(0)
+    batch["targets"][0]["image_id"] = "a b"
+    with pytest.raises(UserError, match="no place for spaces"):
+        saved(tmp_path, batch, two_found)
+
+
+def test_files_are_named_for_the_list(tmp_path):
+    data = ToyData([box_batch(0)], BOX_LABELS)
+    data.splits = {"test": "val"}
+    trainer = toy_trainer(tmp_path, callbacks=[SavePredictions(str(tmp_path / "saved"))])
+    trainer.test(ToyTask(two_found), datamodule=data, verbose=False)
+    assert (tmp_path / "saved/comp4_det_val_disc.txt").is_file()

@@ -34,3 +34,23 @@ def test_differences_name_the_key_and_both_values() -> None:
     del changed["seed_everything"]
     assert [str(d) for d in differences(SETTINGS, changed)] == ["model.beta: 4.0 -> 8.0", "seed_everything: 1 -> None"]
     assert differences(SETTINGS, SETTINGS) == []
+
+
+def test_loggers_are_told_the_classes_and_the_code(tmp_path) -> None:
+    from lightning.pytorch.loggers.logger import DummyLogger
+    from oracles.toy_training import BOX_LABELS, ToyData, ToyTask, all_found, box_batch, toy_trainer
+
+    from lightning_cv import __version__
+    from lightning_cv.cli.fit import RunRecord
+
+    told = {}
+
+    class Told(DummyLogger):
+        def log_hyperparams(self, settings):
+            told.update(settings)
+
+    trainer = toy_trainer(tmp_path, callbacks=[RunRecord({})], logger=Told())
+    trainer.fit(ToyTask(all_found), datamodule=ToyData([box_batch(0)], BOX_LABELS))
+    assert told["data.classes"] == ["disc", "star"]
+    assert told["code.version"] == __version__
+    assert set(told) == {"data.classes", "code.version", "code.commit"}

@@ -1,5 +1,6 @@
 """`lightning-cv sync` believes the mark alone, and never waits long for a server that is not there."""
 
+import os
 import sys
 import threading
 import time
@@ -46,7 +47,7 @@ def runs(tmp_path):
 
 def as_command(monkeypatch, code):
     monkeypatch.setattr(
-        sync, "COMMAND", (sys.executable, "-c", f"import sys, time, pathlib; run = sys.argv[1]; {code}")
+        sync, "COMMAND", (sys.executable, "-c", f"import os, sys, time, pathlib; run = sys.argv[1]; {code}")
     )
 
 
@@ -83,6 +84,26 @@ def test_the_time_limit(server, runs, monkeypatch, capsys):
     assert "NOT SENT: not done after 0.5 s" in capsys.readouterr().out
 
 
+def test_what_the_command_started_ends_with_it(server, runs, tmp_path, monkeypatch):
+    child = f"import time; time.sleep(3); open({str(tmp_path / 'alive')!r}, 'w')"
+    as_command(monkeypatch, f"import subprocess; subprocess.run([sys.executable, '-c', {child!r}])")
+    assert main(["sync", str(runs / "b"), "--timeout", "1"]) == 1
+    time.sleep(3.5)
+    assert not (tmp_path / "alive").exists()
+
+
+def test_a_run_that_went_on_after_it_was_sent_is_sent_again(server, runs, monkeypatch, capsys):
+    as_command(monkeypatch, MARK)
+    (run,) = (runs / "b/wandb").iterdir()
+    assert main(["sync", str(run)]) == 0  # the log's own folder, too
+    later = time.time() + 60
+    os.utime(run / "run-b.wandb", (later, later))
+    as_command(monkeypatch, f"{MARK}; [os.utime(p, ({later + 1},) * 2) for p in pathlib.Path(run).glob('*.synced')]")
+    capsys.readouterr()
+    assert main(["sync", str(run)]) == 0
+    assert capsys.readouterr().out.endswith(": sent\n")
+
+
 def test_no_server_no_key_no_run(runs, tmp_path, monkeypatch, capsys):
     as_command(monkeypatch, "sys.exit('not to be called')")
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
@@ -92,6 +113,7 @@ def test_no_server_no_key_no_run(runs, tmp_path, monkeypatch, capsys):
     assert main(["sync", str(tmp_path / "empty")]) == 2
     assert "no offline W&B run" in capsys.readouterr().err
     assert main(["sync", str(tmp_path / "nowhere")]) == 2
+    assert main(["sync", str(runs), "--timeout", "nan"]) == 2
 
 
 def test_nobody_is_logged_in(server, runs, tmp_path, monkeypatch, capsys):

@@ -114,6 +114,7 @@ def write_results(folder, lines, split="val"):
 
 
 def voc(tmp_path, lines):
+    tmp_path.mkdir(exist_ok=True)
     root = voc_folder(tmp_path)
     return [
         "voc-detection", "--gt", root / "VOCdevkit/VOC2007", "--split", "val",
@@ -188,6 +189,12 @@ def test_voc_files_that_cannot_be(tmp_path, capsys):
     refused(capsys, [*arguments[:-1], tmp_path / "nowhere"], "--pred", "nowhere")
     refused(capsys, ["voc-detection", "--gt", tmp_path, "--pred", tmp_path], "no VOC year folder")
     refused(capsys, [*arguments, "--iou", "1.5"], "--iou", "1.5")
+    refused(
+        capsys,
+        ["voc-detection", "--gt", arguments[2], "--split", "train", *arguments[5:]],
+        "split train",
+        "of split val",
+    )
 
 
 def test_masks_that_cannot_be(tmp_path, capsys):
@@ -201,6 +208,15 @@ def test_masks_that_cannot_be(tmp_path, capsys):
 
     write("c")
     assert scores(capsys, *arguments)["figures"]["miou"] == pytest.approx(0.5 * (0 + 90 / 190))
+    write("c", value=3)  # only a class that is not there: in the mean, with 0
+    found = scores(capsys, *arguments)
+    assert found["per_class"]["bird"]["iou"] == 0
+    assert "bird" not in found["absent"]
+    assert "boat" in found["absent"]
+    (folder / "c.png").unlink()
+    write("a")
+    refused(capsys, arguments, "a.png")
+    (folder / "a.png").rename(folder / "c.png")
     write("c", height=9)
     refused(capsys, arguments, "c.png is 20 x 9 pixels", "20 x 10")
     write("c", value=21)
@@ -214,7 +230,11 @@ def test_masks_that_cannot_be(tmp_path, capsys):
 
 
 def coco(tmp_path, results, *more):
-    truth = write_json(tmp_path / "truth.json", [an_object(1, 7, [1, 1, 4, 4]), an_object(2, 3, [2, 2, 8, 8], 18)])
+    triangle = {"segmentation": [[1, 1, 5, 1, 5, 5]]}
+    truth = write_json(
+        tmp_path / "truth.json",
+        [an_object(1, 7, [1, 1, 4, 4], **triangle), an_object(2, 3, [2, 2, 8, 8], 18, **triangle)],
+    )
     (tmp_path / "results.json").write_text(results if isinstance(results, str) else json.dumps(results))
     return ["coco", "--gt", truth, "--pred", tmp_path / "results.json", *more]
 
@@ -232,16 +252,19 @@ def test_coco_results_by_hand(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("results", "pieces"),
     [
-        ([a_result(), a_result(image_id=99)], ["result [1]", "image_id 99"]),
-        ([a_result(category=1)], ["result [0]", "category_id 1"]),
-        ([a_result(score=float("nan"))], ["result [0]", "score nan"]),
-        ([a_result(box=(1, 1, -4, 4))], ["result [0]", "negative width"]),
-        ([a_result(box=(1, 1, 4))], ["result [0]", "x, y, width, height"]),
-        ([a_result(id=5), a_result(id=5)], ["result [1]", "id 5", "result [0]"]),
+        ([a_result(), a_result(image_id=99)], ["results[1]", "image_id 99"]),
+        ([a_result(category=1)], ["results[0]", "category_id 1"]),
+        ([a_result(score=float("nan"))], ["results[0]", "score nan"]),
+        ([a_result(box=(1, 1, -4, 4))], ["results[0]", "negative width"]),
+        ([a_result(box=(1, 1, 4))], ["results[0]", "x, y, width, height"]),
+        ([a_result(id=5), a_result(id=5)], ["results[1]", "id 5", "second entry"]),
+        ([a_result(image_id=[1])], ["results[0]", "image_id [1]"]),
+        ([a_result(category={})], ["results[0]", "category_id {}"]),
+        (json.dumps([a_result()]).replace("0.5", "9" * 400), ["results[0]", "no finite number"]),
         ([], ["holds no result"]),
         ("", ["is not JSON"]),
         ({"annotations": []}, ["no list of COCO results"]),
-        ([17], ["result [0]", "image_id None"]),
+        ([17], ["results[0]", "image_id None"]),
     ],
 )
 def test_coco_results_that_cannot_be(tmp_path, capsys, results, pieces):
@@ -251,8 +274,53 @@ def test_coco_results_that_cannot_be(tmp_path, capsys, results, pieces):
 def test_masks_of_another_size_or_kind(tmp_path, capsys):
     mask = rle.encode(np.asfortranarray(np.ones((5, 5), np.uint8)))
     result = a_result(segmentation={"size": [5, 5], "counts": mask["counts"].decode()})
-    refused(capsys, coco(tmp_path, [result], "--iou-type", "segm"), "result [0]", "[5, 5]", "[10, 20]")
-    refused(capsys, coco(tmp_path, [a_result()], "--iou-type", "segm"), "result [0]", "compressed RLE")
+    refused(capsys, coco(tmp_path, [result], "--iou-type", "segm"), "results[0]", "another size", "10 x 20")
+    for counts in ("", "abc", "P00"):
+        result = a_result(segmentation={"size": [10, 20], "counts": counts})
+        refused(capsys, coco(tmp_path, [result], "--iou-type", "segm"), "results[0]", "do not fill its picture")
+    refused(capsys, coco(tmp_path, [a_result()], "--iou-type", "segm"), "results[0]", "compressed RLE")
+
+
+def change_truth(tmp_path, change):
+    content = json.loads((tmp_path / "truth.json").read_text())
+    change(content)
+    (tmp_path / "truth.json").write_text(json.dumps(content))
+
+
+def first(kind, **values):
+    return lambda content: content[kind][0].update(values)
+
+
+@pytest.mark.parametrize(
+    ("change", "pieces"),
+    [
+        (first("annotations", area=None), ["annotations[0]", "area"]),
+        (first("annotations", iscrowd=None), ["annotations[0]", "iscrowd"]),
+        (first("annotations", id=2), ["annotations[1] (id 2)", "second entry"]),
+        (first("annotations", category_id=999), ["annotations[0]", "category_id 999"]),
+        (first("annotations", image_id=999), ["annotations[0]", "image_id 999"]),
+        (first("annotations", bbox=[1, 1, float("nan"), 4]), ["annotations[0]", "bbox"]),
+        (first("annotations", segmentation=[[1, 2]]), ["annotations[0]", "three points"]),
+        (first("annotations", segmentation={"size": [3, 3], "counts": [9]}), ["annotations[0]", "another size"]),
+        (first("annotations", segments_info=[]), ["panoptic json"]),
+        (first("images", id=3), ["images[1] (id 3)", "second entry"]),
+        (first("images", height=None), ["annotations[0]", "height and width of image 7"]),
+        (lambda content: content["images"].append("x"), ["images[3]", "whole number"]),
+        (first("categories", name=None), ["categories[0]", "no name"]),
+    ],
+)
+def test_a_ground_truth_that_no_figure_can_be_made_of(tmp_path, capsys, change, pieces):
+    arguments = coco(tmp_path, [a_result()], "--iou-type", "bbox", "segm")
+    change_truth(tmp_path, change)
+    refused(capsys, arguments, "truth.json", *pieces)
+
+
+def test_options_of_other_kinds_are_refused(tmp_path, capsys):
+    refused(capsys, coco(tmp_path, [a_result()], "--iou", "0.75"), "--iou is an option of voc-detection and boxes-txt")
+    refused(capsys, coco(tmp_path, [a_result()], "--strict"), "--strict")
+    refused(capsys, [*voc(tmp_path / "v", {}), "--iou-type", "segm"], "--iou-type is an option of coco")
+    for names in ("a,,b", "a, a"):
+        refused(capsys, [*voc(tmp_path / names, {}), "--classes", names], "--classes")
 
 
 def panoptic(tmp_path, change=lambda content: None, pixels=1):
@@ -291,10 +359,20 @@ def set_in(entry, **values):
         (lambda content: content["annotations"].clear(), 1, ["holds no annotation"]),
         (lambda content: content["annotations"].extend(content["annotations"]), 1, ["annotation [1]", "image 7"]),
         (set_in(None, file_name=None), 1, ["annotation [0]", "file_name"]),
+        (set_in(None, file_name="../truth/a.png"), 1, ["image 7", "leads out"]),
+        (set_in(None, file_name="b.png"), 1, ["no file", "b.png"]),
+        (set_in(0, category_id=[1]), 1, ["image 7", "segment 1", "category_id [1]"]),
+        (set_in(0, id=10**30), 1, ["image 7", "no whole number"]),
     ],
 )
 def test_panoptic_results_that_cannot_be(tmp_path, capsys, change, pixels, pieces):
-    refused(capsys, panoptic(tmp_path, change, pixels), "pred.json", *pieces)
+    refused(capsys, panoptic(tmp_path, change, pixels), "pred", *pieces)
+
+
+def test_a_fault_of_the_panoptic_truth_is_not_blamed_on_the_prediction(tmp_path, capsys):
+    arguments = panoptic(tmp_path)
+    change_truth(tmp_path, set_in(0, id=3))
+    refused(capsys, arguments, "truth.json: image 7", "not listed")
 
 
 @pytest.mark.parametrize(
@@ -303,7 +381,7 @@ def test_panoptic_results_that_cannot_be(tmp_path, capsys, change, pixels, piece
         ("a 0.5 0 0 9", ["1.txt, line 1", "class score x y width height"]),
         ("a inf 0 0 9 9", ["1.txt, line 1", "not finite"]),
         ("a 0.5 0 0 -9 9", ["1.txt, line 1", "negative"]),
-        ("b 0.5 0 0 9 9", ["1.txt, box 1", "unknown class 'b'"]),
+        ("b 0.5 0 0 9 9", ["1.txt, line 1", "unknown class 'b'"]),
         ("", ["holds no box"]),
     ],
 )
