@@ -1,24 +1,24 @@
-"""Two-stage, YOLO, mosaic and R-CNN presets by hand; scenes at random through every preset."""
+"""Two-stage, YOLO, mosaic and R-CNN presets by hand."""
 
 import albumentations as A
-import cv2
 import numpy as np
 import pytest
 import torch
+from transform_scenes import scene
 
-from lightning_cv.contracts import Draw
+from lightning_cv.contracts import VOID, Draw
 from lightning_cv.datamodules.base import BatchDataset
 from lightning_cv.datamodules.batches import collate_detection
-from lightning_cv.datasets.drawn import draw_scene
 from lightning_cv.transforms import (
+    MEAN_COLOUR,
     DetectionEval,
     DetectionPipeline,
     FlipOnly,
     LetterboxEval,
     Mosaic,
+    SegmentationTrain,
     ShorterSideEval,
     ShorterSideTrain,
-    SSDTrain,
     YOLOTrain,
     restore_boxes,
     warp_region,
@@ -42,33 +42,6 @@ def sample_of(boxes, height=40, width=80, image=None, masks=False):
             [(xs > x1) & (xs < x2) & (ys > y1) & (ys < y2) for x1, y1, x2, y2 in boxes], np.bool_
         ).reshape(-1, height, width)
     return sample
-
-
-COLOURS = np.array([(0, 0, 0), *((r, g, 230) for r in (10, 90, 170, 250) for g in (20, 120, 220))], np.uint8)
-"""Of the ground, 0, and of the labels 1 to 12."""
-
-
-def scene(seed):
-    """A drawn scene whose objects have labels, and colours by label, of their own; every fifth seed has no objects.
-
-    Neither place nor size tells the label: where box, mask or label were swapped, colours would contradict.
-    """
-    drawn = draw_scene(seed, 96)
-    keep = slice(0, 0) if seed % 5 == 0 else slice(None)
-    masks = drawn.instance_masks[keep]
-    labels = np.random.default_rng(seed).permutation(12)[: len(masks)] + 1
-    image = np.zeros((96, 96, 3), np.uint8)
-    for mask, label in zip(masks, labels, strict=True):
-        image[mask] = COLOURS[label]
-    return {
-        "image_id": f"scene_{seed}",
-        "image": image,
-        "boxes": drawn.boxes[keep],
-        "labels": labels,
-        "difficult": labels % 2 == 0,
-        "crowd": labels % 3 == 0,
-        "masks": masks,
-    }
 
 
 # --- two-stage
@@ -243,6 +216,23 @@ def test_a_region_outside_the_picture_is_refused(box):
         warp_region(np.zeros((60, 50, 3), np.uint8), box, size=64, context=4)
 
 
+def test_a_box_that_overlaps_the_far_edge_by_a_hair_shows_it():
+    """Its window would begin at column 50 and row 60 by rounding, where the picture has ended."""
+    image = np.zeros((60, 50, 3), np.uint8)
+    image[-1, -1] = (10, 20, 30)
+    warped = warp_region(image, (49.7, 59.8, 90, 99.8), size=32, context=0)
+    assert (warped[0, 0] == (10, 20, 30)).all()
+    assert (warped[1:] == MEAN_COLOUR).all()
+    assert (warped[:, 1:] == MEAN_COLOUR).all()
+
+
+def test_half_of_a_warped_region_in_the_picture_reaches_the_square_s_edge():
+    """Columns -13 to 13 are shown: 113.5 pixels are outside the picture, the rest of 227 is inside."""
+    warped = warp_region(np.zeros((60, 60, 3), np.uint8), (-10.9, 20, 10.2, 40))
+    assert (warped[:, :114] == MEAN_COLOUR).all()
+    assert (warped[:, 114:] == 0).all()
+
+
 def test_a_context_without_room_is_refused():
     with pytest.raises(ValueError, match="twice the context"):
         warp_region(np.zeros((60, 50, 3), np.uint8), (0, 0, 9, 9), size=32, context=16)
@@ -257,100 +247,12 @@ def test_lookup_by_hand():
     assert seen.tolist() == [[[False, False], [False, True], [True, False]]]
 
 
-# --- scenes at random through every preset
-
-GREY = {"hue": 0.0, "saturation": 1.0, "exposure": 1.0}
-PIPELINE = [A.HorizontalFlip(p=0.5), A.RandomCrop(80, 80, p=1.0), A.Resize(64, 64)]
-PRESETS = {
-    "eval": DetectionEval(64),
-    "eval, larger": DetectionEval(137),
-    "flip": FlipOnly(),
-    "flip with gains": FlipOnly(0.1),
-    "ssd": SSDTrain(64, colour=0),
-    "ssd with colours": SSDTrain(64),
-    "two-stage": ShorterSideTrain([64, 97], 160),
-    "two-stage eval": ShorterSideEval(75, 100),
-    "letterbox": LetterboxEval(80),
-    "yolo": YOLOTrain(sizes=[64, 96], zoom=(0.7, 1.5), **GREY),
-    "yolo with colours": YOLOTrain(sizes=[64, 96]),
-    "mosaic": Mosaic(SSDTrain(64, colour=0), 96),
-    "mosaic, multi-scale": Mosaic(YOLOTrain(sizes=[64, 96], **GREY), 96, probability=0.5),
-    "pipeline": DetectionPipeline(PIPELINE),
-}
-WHOLE = {"eval", "eval, larger", "flip", "flip with gains", "two-stage", "two-stage eval", "letterbox"}
-"""Those that keep every object."""
-
-
-def check_colours(image, target, seed):
-    """The colour that most of a mask's inner pixels are nearest to is that of its label."""
-    pixels = image.permute(1, 2, 0).numpy() * 255
-    for mask, label in zip(target["masks"].numpy(), target["labels"].tolist(), strict=True):
-        inner = cv2.erode(mask.astype(np.uint8), np.ones((5, 5), np.uint8), borderValue=0) > 0  # edges are blended
-        if inner.sum() >= 10:
-            distance = np.abs(pixels[inner][:, None] - COLOURS[None]).sum(-1)  # (pixels, colours)
-            assert np.bincount(distance.argmin(1), minlength=13).argmax() == label, seed
-
-
-def check(target, shape, seed):
-    height, width = shape
-    boxes, labels, masks = target["boxes"], target["labels"], target["masks"]
-    assert len(boxes) == len(labels) == len(masks) == len(target["difficult"]) == len(target["crowd"]), seed
-    assert (boxes[:, 2:] > boxes[:, :2]).all(), seed
-    assert (boxes >= 0).all(), seed
-    assert (boxes <= torch.tensor([width, height, width, height])).all(), seed
-    assert torch.equal(target["difficult"], labels % 2 == 0), seed
-    assert torch.equal(target["crowd"], labels % 3 == 0), seed
-    assert masks.shape[1:] == shape, seed
-    xs, ys = torch.arange(width), torch.arange(height)
-    inside_x = (xs + 1 > boxes[:, :1]) & (xs < boxes[:, 2:3])
-    inside_y = (ys + 1 > boxes[:, 1:2]) & (ys < boxes[:, 3:])
-    outside = masks & ~(inside_y[:, :, None] & inside_x[:, None, :])
-    assert not outside.any(), seed
-
-
-def run_through(preset, scenes):
-    source = [scene(seed) for seed in range(min(scenes, 200))]
-    dataset = BatchDataset(source, PRESETS[preset], collate_one_by_one, seed=11)
-    objects = 0
-    for number in range(scenes // 10):
-        draws = [Draw(number // 20, (number * 10 + k) % len(source), number) for k in range(10)]
-        for (image, target), draw in zip(dataset[draws], draws, strict=True):
-            check(target, tuple(image.shape[1:]), draw)
-            if "colours" not in preset and "gains" not in preset:
-                check_colours(image, target, draw)
-            if preset in WHOLE:
-                assert target["labels"].tolist() == source[draw.index]["labels"].tolist()
-            assert target["masks"].flatten(1).any(1).all() or "placement" in target
-            objects += len(target["labels"])
-    return objects
-
-
-def collate_one_by_one(samples):
-    return samples
-
-
-@pytest.mark.parametrize("preset", PRESETS)
-def test_random_scenes_stay_in_step(preset):
-    assert run_through(preset, 300) > 300
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("preset", PRESETS)
-def test_ten_thousand_random_scenes_stay_in_step(preset):
-    assert run_through(preset, 10_000) > 10_000
-
-
-@pytest.mark.parametrize("preset", ["ssd with colours", "two-stage", "yolo with colours", "mosaic", "pipeline"])
-def test_the_same_with_and_without_workers(preset):
-    source = [scene(seed) for seed in range(24)]
-    batches = [[Draw(1, index + k, 3 * index) for k in range(4)] for index in range(0, 24, 4)]
-    dataset = BatchDataset(source, PRESETS[preset], collate_detection, seed=2)
-    results = []
-    for workers in (0, 4):
-        loader = torch.utils.data.DataLoader(dataset, sampler=batches, batch_size=None, num_workers=workers)
-        results.append(list(loader))
-    for one, other in zip(*results, strict=True):
-        assert torch.equal(one["images"], other["images"])
-        for a, b in zip(one["targets"], other["targets"], strict=True):
-            for key in ("boxes", "labels", "masks", "difficult", "crowd"):
-                assert torch.equal(a[key], b[key]), key
+@pytest.mark.parametrize("scale", [0.5, 0.6, 0.75, 0.9, 1.0, 1.3, 2.0])
+def test_a_class_mask_takes_the_pixel_that_the_picture_shows(scale):
+    """Both are twice their column's number: between two pixels the picture has their mean, the mask the nearer one."""
+    mask = np.broadcast_to(2 * np.arange(120, dtype=np.uint8), (90, 120))
+    sample = {"image_id": "x", "image": np.repeat(mask[..., None], 3, axis=2), "mask": mask}
+    for seed in range(20):
+        prepared = SegmentationTrain(40, (scale, scale), colour=0)(sample, seed)
+        assert (prepared.mask != VOID).all()
+        assert (prepared.image[0] * 255 - prepared.mask).abs().max() < 1.51  # half a pixel, and rounding to bytes

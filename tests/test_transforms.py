@@ -341,7 +341,7 @@ MASKS = {
 def test_each_class_lies_where_its_colour_is(preset):
     for seed in range(100):
         sample = mask_sample(seed, 120, 150)
-        image, mask, image_id = MASKS[preset](sample, seed)
+        image, mask, image_id, *_ = MASKS[preset](sample, seed)
         assert image_id == sample["image_id"]
         assert (image.dtype, mask.dtype) == (torch.float32, torch.int64)
         assert image.shape == (3, *mask.shape)
@@ -356,9 +356,9 @@ def test_the_seed_alone_decides_for_masks(preset):
     transform, sample = MASKS[preset], mask_sample(0)
     elsewhere = pickle.loads(pickle.dumps(transform))
     for seed in (3, 2**62 + 5):
-        image, mask, _ = transform(sample, seed)
+        image, mask, *_ = transform(sample, seed)
         transform(mask_sample(1), 8)
-        other_image, other_mask, _ = elsewhere(sample, seed)
+        other_image, other_mask, *_ = elsewhere(sample, seed)
         assert torch.equal(image, other_image)
         assert torch.equal(mask, other_mask)
     results = [transform(sample, seed).mask for seed in range(8)]
@@ -368,7 +368,7 @@ def test_the_seed_alone_decides_for_masks(preset):
 def test_training_crops_have_one_size_and_void_padding():
     void_shares = []
     for seed in range(40):
-        image, mask, _ = SegmentationTrain(160, colour=0)(mask_sample(seed, 100, 100), seed)
+        image, mask, *_ = SegmentationTrain(160, colour=0)(mask_sample(seed, 100, 100), seed)
         assert mask.shape == (160, 160)
         fill = (np.round(image.numpy() * 255) == np.array(MEAN_COLOUR).reshape(3, 1, 1)).all(axis=0)
         assert (mask.numpy()[fill] == VOID).all()
@@ -380,7 +380,7 @@ def test_training_crops_have_one_size_and_void_padding():
 @pytest.mark.parametrize(("height", "width", "padded"), [(100, 129, (128, 160)), (64, 32, (64, 32)), (1, 1, (32, 32))])
 def test_evaluation_pads_right_and_bottom_and_never_resizes(height, width, padded):
     sample = mask_sample(0, height, width)
-    image, mask, _ = SegmentationEval(32)(sample, 0)
+    image, mask, *_ = SegmentationEval(32)(sample, 0)
     assert tuple(mask.shape) == padded
     np.testing.assert_array_equal(mask[:height, :width].numpy(), sample["mask"])
     assert (mask[height:] == VOID).all()

@@ -51,3 +51,22 @@ def test_finite_losses_pass_and_every_n_steps_looks_less_often(tmp_path):
         toy_trainer(tmp_path, callbacks=[NanGuard(every_n_steps=2)]).fit(late, datamodule=data)
     with pytest.raises(ValueError, match="every_n_steps"):
         NanGuard(every_n_steps=0)
+
+
+class BadOnTheSecond(ToyTask):
+    """A loss that is no number in the second process alone."""
+
+    def training_step(self, batch, batch_idx):
+        terms = super().training_step(batch, batch_idx)
+        return terms if self.global_rank == 0 else {"loss": terms["loss"] * float("nan")}
+
+
+@pytest.mark.slow
+def test_all_processes_stop_in_the_same_step(tmp_path):
+    trainer = toy_trainer(tmp_path, callbacks=[NanGuard()], devices=2, strategy="ddp_fork")
+    with pytest.raises(torch.multiprocessing.ProcessRaisedException) as caught:
+        trainer.fit(BadOnTheSecond(terms_of), datamodule=ToyData([image_batch(0), image_batch(2)]))
+    assert "UserError: training stopped: " in str(caught.value)  # of whichever process was heard first
+    (kept,) = tmp_path.glob("not_a_number*.json")
+    assert kept.name == "not_a_number-rank1.json"
+    assert json.loads(kept.read_text())["step"] == 0
