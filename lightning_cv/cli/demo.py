@@ -54,7 +54,7 @@ def jobs(root: Path, fast: bool) -> list[Job]:
         # the state after the last step, not that of the best ELBO: the run's own objective counts beta
         Job(
             "vae/beta_vae_digits",
-            ("--model.beta", f"{beta:g}", "--seed_everything", str(seed), *short),
+            ("--model.beta", f"{beta:g}", "--seed_everything", str(seed), "--trainer.max_epochs=28", *short),
             "last",
             f"beta {beta:g}, seed {seed}",
         )
