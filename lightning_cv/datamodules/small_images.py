@@ -10,6 +10,7 @@ from torch import Tensor, from_numpy
 
 from lightning_cv.datamodules.base import DataModule
 from lightning_cv.datasets.digits import digit_labels, load_digit_splits
+from lightning_cv.datasets.errors import DataError
 from lightning_cv.datasets.fetch import fetch
 from lightning_cv.datasets.memory import InMemoryImages
 from lightning_cv.datasets.mnist import Binarization, DrawnAnew, fashion_labels, load_mnist_splits
@@ -87,7 +88,8 @@ class MNISTDataModule(_SmallImages):
         size: side of an image in pixels; 28 is the original, more adds black borders.
         binarization: "grey" values as they are; "static": each pixel drawn black or white once, the same in every run;
             "dynamic": training images drawn anew in each epoch, validation and test as in "static".
-        val_fraction: share of the training file kept for validation; its division is the same in every run.
+        val_fraction: share of the training file kept for validation; its division is the same in every run. 0 is for
+            training without validation.
         download: fetch the files where there are none.
         batch_size, num_workers, eval_batch_size: of the loaders.
     """
@@ -109,6 +111,8 @@ class MNISTDataModule(_SmallImages):
         super().__init__(size, batch_size, num_workers, eval_batch_size)
         if binarization not in get_args(Binarization):
             raise ValueError(f"data.binarization is one of {', '.join(get_args(Binarization))}, got {binarization!r}")
+        if not 0 <= val_fraction < 1:
+            raise ValueError(f"data.val_fraction must be at least 0 and less than 1, got {val_fraction}")
         self.root, self.binarization = root, binarization
         self.val_fraction, self.download = val_fraction, download
 
@@ -116,6 +120,15 @@ class MNISTDataModule(_SmallImages):
         """Fetches the files if `download` is set."""
         if self.download:
             fetch(self.fetched_as, self.root)
+
+    def split(self, name: str) -> InMemoryImages:
+        """The images of "train", "val" or "test", loaded once."""
+        images = super().split(name)
+        if len(images) == 0 and name != "test":
+            raise DataError(
+                f"{self.folder} in {self.root} has no image for {name}: data.val_fraction is {self.val_fraction:g}"
+            )
+        return images
 
     def load(self, splits: tuple[str, ...]) -> dict[str, InMemoryImages]:
         """The splits asked for."""

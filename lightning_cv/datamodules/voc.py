@@ -171,18 +171,19 @@ class VOCSegmentationDataModule(_VOCFolder[VOCSegmentation]):
         class_names: list[str] | None = None,
         cache: bool = False,
         download: bool = False,
+        strict: bool = False,
         num_workers: int = 0,
         eval_batch_size: int | None = None,
     ) -> None:
         names = tuple(class_names) if class_names is not None else VOC_CLASSES
         splits = {"train": train, "val": val, "test": test}
         super().__init__(root, year, splits, names, cache, download, batch_size, num_workers, eval_batch_size)
-        self.train_transform, self.eval_transform = train_transform, eval_transform
+        self.train_transform, self.eval_transform, self.strict = train_transform, eval_transform, strict
         self.label_map: LabelMap = voc_mask_labels(names)
 
     def read(self, use: str) -> VOCSegmentation:
         """The samples for "train", "val" or "test"."""
-        return VOCSegmentation(self.root, self.year, self.splits[use], self.names_of_objects, self.cache)
+        return VOCSegmentation(self.root, self.year, self.splits[use], self.names_of_objects, self.cache, self.strict)
 
     def train_set(self) -> BatchDataset[SegmentationBatch]:
         """Augmented batches."""

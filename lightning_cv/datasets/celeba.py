@@ -30,6 +30,9 @@ LANDMARKS_FILE = "list_landmarks_align_celeba.txt"
 BOXES_FILE = "list_bbox_celeba.txt"
 IMAGES_FOLDER = "img_align_celeba"
 
+SIZE = (178, 218)
+"""Width and height of an aligned picture in pixels: crops and landmarks are stated in these."""
+
 Picture = NDArray[np.uint8]
 
 
@@ -102,7 +105,12 @@ class CelebAFaces:
         return kept
 
     def _read(self, index: int) -> Picture:
-        return read_rgb(self.table.folder / str(self.table.names[self.rows[index]]))
+        path = self.table.folder / str(self.table.names[self.rows[index]])
+        image = read_rgb(path)
+        height, width = image.shape[:2]
+        if (width, height) != SIZE:
+            raise DataError(f"{path} is {width} x {height} pixels, CelebA's aligned pictures are {SIZE[0]} x {SIZE[1]}")
+        return image
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -23,14 +23,17 @@ from lightning_cv.datasets.coco_json import (
 from lightning_cv.datasets.coco_objects import PackedObjects, pack_instances
 from lightning_cv.datasets.errors import DataError
 from lightning_cv.datasets.images import PackedPixels, read_rgb
-from lightning_cv.datasets.repairs import Repairs
+from lightning_cv.datasets.repairs import Repairs, SampleRepairs
+
+UNSEEN_OBJECT = "object whose mask has no pixel left out"
 
 
 class CocoDetection:
     """Images and objects of a split, in the order of the json. The classes are those that the json declares.
 
     Boxes are cut to the picture; nothing is "difficult". Annotations that cannot be right are mended or left out, with
-    one warning; images that are damaged or of another size than declared are an error when they are read.
+    one warning; images that are damaged or of another size than declared are an error when they are read. Objects whose
+    mask turns out to have no pixel when it is drawn are left out then: `repairs` counts their images.
 
     Args:
         root: the folder that holds `annotations`.
@@ -67,6 +70,7 @@ class CocoDetection:
         self._packed.retell(self.source, repairs)
         self._rows = self._choose(keep_empty, repairs)
         repairs.tell(self.source)
+        self.repairs = SampleRepairs(self.source, root, (UNSEEN_OBJECT,), len(self), strict)
         names = texts_of(self.images.names, self.images.name_offsets, self._rows)
         refuse_missing(Path(root), self.folder, names, self.source)
         self._cache = PackedPixels([self.folder / name for name in names], read_rgb) if cache else None
@@ -94,6 +98,9 @@ class CocoDetection:
         image, objects = self._read_image(index, row), self.objects
         height, width = image.shape[:2]
         mine = self._kept(objects, slice(int(objects.offsets[row]), int(objects.offsets[row + 1])))
+        masks: NDArray[np.bool_] | None = None
+        if self.with_masks:
+            mine, masks = self._drawn(index, objects, mine, height, width)
         sample: DetectionSample = {
             "image_id": str(self.images.image_ids[row]),
             "image": image,
@@ -101,13 +108,24 @@ class CocoDetection:
             "labels": objects.categories[mine].astype(np.int64) + 1,
             "difficult": np.zeros(len(mine), np.bool_),
             "crowd": objects.crowd[mine],
+            "areas": objects.areas[mine],
         }
-        if self.with_masks:
-            masks = np.empty((len(mine), height, width), np.bool_)
-            for number, mask in zip(mine.tolist(), masks, strict=True):
-                mask[:] = objects.mask(number, height, width)
+        if masks is not None:
             sample["masks"] = masks
         return sample
+
+    def _drawn(
+        self, index: int, objects: PackedObjects, mine: NDArray[np.int64], height: int, width: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Those of an image's objects that have a pixel, and their masks (N, H, W)."""
+        masks, seen = np.empty((len(mine), height, width), np.bool_), np.ones(len(mine), np.bool_)
+        for position, number in enumerate(mine.tolist()):
+            masks[position] = objects.mask(number, height, width)
+            seen[position] = masks[position].any()
+        if seen.all():
+            return mine, masks
+        self.repairs.note(index, UNSEEN_OBJECT, f"{self.source}, annotation {objects.ids[mine[~seen][0]]}")
+        return mine[seen], masks[seen]
 
     def _choose(self, keep_empty: bool, repairs: Repairs) -> NDArray[np.int64]:
         """Rows of the images that are served; tells of objects without the mask that is asked for."""

@@ -6,13 +6,14 @@ It appears whole or not at all; a damaged one is made anew.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from lightning_cv.datasets.coco_json import Arrays, Category, Content, Packed, p
 LARGE = 8 << 20
 """Bytes from which on a json gets a cache; smaller ones are parsed each time."""
 
-FORMAT = 1
+FORMAT = 2
 """Counts up when the arrays or the packing change: caches of another format are made anew."""
 
 UNCHECKED = frozenset({"points"})
@@ -52,18 +53,20 @@ def open_packed(path: Path, layout: str, pack: Callable[[Content, Path], Packed]
     if path.stat().st_size < LARGE:
         return pack(parse_coco(path.read_bytes(), path), path)
     folders = cache_folders(path, layout)
-    for folder in folders:
-        if found := _load(folder, path):
+    if found := _load_any(folders, path):
+        return found
+    with _alone(path):
+        if found := _load_any(folders, path):  # another process packed it meanwhile
             return found
-    stamp = _stamp(path)
-    content, digest = _read(path)
-    packed = pack(content, path)
-    del content
-    for folder in folders:
-        with contextlib.suppress(OSError):
-            _write(folder, packed, {"format": FORMAT, "stamp": stamp, "sha256": digest}, path)
-            return _load(folder, path) or packed
-    return packed
+        stamp = _stamp(path)
+        content, digest = _read(path)
+        packed = pack(content, path)
+        del content
+        for folder in folders:
+            with contextlib.suppress(OSError):
+                _write(folder, packed, {"format": FORMAT, "stamp": stamp, "sha256": digest}, path)
+                return _load(folder, path) or packed
+        return packed
 
 
 def cache_folders(path: Path, layout: str) -> list[Path]:
@@ -78,6 +81,19 @@ def reopen(folder: Path) -> Packed:
     """What a cache folder holds, taken as it is."""
     meta = json.loads((folder / _META).read_text())
     return _opened(folder, meta)
+
+
+def _load_any(folders: list[Path], path: Path) -> Packed | None:
+    return next((found for folder in folders if (found := _load(folder, path))), None)
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Lets one process at a time pack a json: it takes seconds and gigabytes. Where it cannot be locked, all do."""
+    with path.open("rb") as file:
+        with contextlib.suppress(OSError):  # some network file systems lock only what is open for writing
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _stamp(path: Path) -> list[int]:

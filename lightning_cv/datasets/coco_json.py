@@ -18,6 +18,8 @@ from lightning_cv.contracts import LabelMap
 from lightning_cv.datasets.errors import DataError
 from lightning_cv.datasets.repairs import Repairs
 
+UNKNOWN_CROWD = "iscrowd that is neither 0 nor 1 taken for 0"
+
 FETCHED_AS = "coco2017"
 """The name by which the real files are fetched; they come to lie in the folder `coco` of the data root."""
 
@@ -150,7 +152,23 @@ def read_categories(content: Content, path: Path, repairs: Repairs) -> list[Cate
         found[category_id] = Category(category_id, name, entry.get("isthing") == 1)
     if not found:
         raise DataError(f"{path} declares no category")
-    return [found[category_id] for category_id in sorted(found)]
+    return _named_apart([found[category_id] for category_id in sorted(found)], repairs)
+
+
+def _named_apart(categories: list[Category], repairs: Repairs) -> list[Category]:
+    """The categories with names that are not empty and all different: figures are reported by name."""
+    named: dict[str, Category] = {}
+    for category in categories:
+        name, where = category.name, f"category {category.id}"
+        if not name.strip():
+            repairs.note("category without a name called by its id", where)
+            name = where
+        elif name in named:
+            repairs.note("category of another one's name told apart by its id", where)
+        while name in named:
+            name = f"{name} ({category.id})"
+        named[name] = category._replace(name=name)
+    return list(named.values())
 
 
 def pack_images(content: Content, path: Path, repairs: Repairs) -> tuple[PackedImages, dict[int | None, int]]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as rle
 
 from lightning_cv.datasets.coco_json import (
+    UNKNOWN_CROWD,
     Content,
     Packed,
     entry_of,
@@ -29,6 +30,8 @@ from lightning_cv.datasets.repairs import Repairs, mend_boxes
 
 ROUNDING = 0.02
 """Pixels by which a box may pass the picture's edge unnoticed: files give corner and size in rounded hundredths."""
+
+UNSEEN_MASK = "mask without a pixel in the picture left out"
 
 FAR = 1e6
 """Polygons with a coordinate beyond it are left out: to draw one takes memory in proportion to its length."""
@@ -181,10 +184,16 @@ def _pack(
     for position, (number, row) in enumerate(zip(chosen.tolist(), rows.tolist(), strict=True)):
         entry, area = found.entries[number], found.entries[number].get("area")
         areas[position] = area if isinstance(area, float | int) and abs(area) < 1e18 else math.nan
-        crowd[position] = entry.get("iscrowd") == 1
+        mark = entry.get("iscrowd", 0)
+        crowd[position] = mark == 1
+        if mark not in (0, 1):
+            repairs.note(UNKNOWN_CROWD, found.where(number))
         height, width = sizes[row].tolist()
         if problem := masks.add(entry.get("segmentation"), height, width):
             repairs.note(problem, found.where(number))
+    part_counts, point_counts, points = _near_picture(masks, sizes[rows][:, ::-1])
+    for position in np.flatnonzero((np.asarray(masks.part_counts) > 0) & (part_counts == 0)).tolist():
+        repairs.note(UNSEEN_MASK, found.where(int(chosen[position])))
     of_boxes = np.prod(boxes[:, 2:].astype(np.float64) - boxes[:, :2], axis=1)
     return PackedObjects(
         offsets=offsets_of(np.bincount(rows, minlength=len(sizes))),
@@ -193,9 +202,9 @@ def _pack(
         categories=found.categories[chosen].astype(np.int32),
         areas=np.where(np.isnan(areas), of_boxes, areas),
         crowd=crowd,
-        part_offsets=offsets_of(masks.part_counts),
-        point_offsets=offsets_of(masks.point_counts),
-        points=np.array(masks.points, np.float64),
+        part_offsets=offsets_of(part_counts),
+        point_offsets=offsets_of(point_counts),
+        points=points,
         run_offsets=offsets_of(masks.run_counts),
         runs=np.array(masks.runs, np.uint8),
     )
@@ -237,10 +246,37 @@ class _Masks:
             return "run lengths for another size than the picture's left out"
         counts = segmentation.get("counts")
         code = counts.encode("ascii", "replace") if isinstance(counts, str) else _compressed(counts, height, width)
-        if not _fills(run_lengths(code), height * width):
+        lengths = run_lengths(code)
+        if not _fills(lengths, height * width):
             return "damaged run lengths left out"
+        if not lengths[1::2].any():
+            return UNSEEN_MASK
         self.runs += code
         return ""
+
+
+def _near_picture(
+    masks: _Masks, sizes: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Parts of each object (N,), coordinates of each part (P,), and all of these, without the parts off the picture.
+
+    `sizes` (N, 2) are width and height. Parts a pixel or more off have no pixel; of those nearer, drawing decides.
+    """
+    part_counts, point_counts = np.array(masks.part_counts, np.int64), np.array(masks.point_counts, np.int64)
+    points = np.array(masks.points, np.float64)
+    if len(points) == 0:
+        return part_counts, point_counts, points
+    owners = np.repeat(np.arange(len(part_counts)), part_counts)  # (P,)
+    starts = offsets_of(point_counts)[:-1]
+    keep = np.ones(len(owners), np.bool_)
+    for axis in (0, 1):
+        values, first = points[axis::2], starts // 2
+        keep &= np.maximum.reduceat(values, first) > -1
+        keep &= np.minimum.reduceat(values, first) < sizes[owners, axis] + 1
+    if keep.all():
+        return part_counts, point_counts, points
+    part_counts = np.bincount(owners[keep], minlength=len(part_counts))
+    return part_counts, point_counts[keep], points[np.repeat(keep, point_counts)]
 
 
 def _compressed(counts: object, height: int, width: int) -> bytes:

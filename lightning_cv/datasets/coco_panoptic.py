@@ -15,6 +15,7 @@ from PIL import Image
 from lightning_cv.contracts import PanopticSample
 from lightning_cv.datasets.coco_cache import open_packed
 from lightning_cv.datasets.coco_json import (
+    UNKNOWN_CROWD,
     Content,
     Packed,
     PackedImages,
@@ -273,7 +274,10 @@ def _segments_of(
         elif segment_id in found:
             repairs.note("repeated segment id left out", place)
         else:
-            found[segment_id] = category, entry.get("iscrowd") == 1
+            mark = entry.get("iscrowd", 0)
+            found[segment_id] = category, mark == 1
+            if mark not in (0, 1):
+                repairs.note(UNKNOWN_CROWD, place)
             if category == NOT_DECLARED:
                 repairs.note("segment of a category that is not declared made void", place)
     return found

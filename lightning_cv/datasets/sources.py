@@ -1,6 +1,7 @@
 """Where public data sets come from: addresses of the official archives, checksums, sizes and licences.
 
-Addresses and checksums of VOC, MNIST, Fashion-MNIST, CelebA and SBD are those that torchvision carries.
+Addresses and MD5 sums of VOC, MNIST, Fashion-MNIST, CelebA and SBD are those that torchvision carries, stated here
+because its import takes seconds; a test compares them.
 """
 
 from collections.abc import Callable, Sequence
@@ -77,9 +78,9 @@ def is_there(place: Path) -> bool:
 def data_set(name: str) -> DataSet:
     """Everything about one of `FETCHABLE`."""
     builders: dict[str, Callable[[], DataSet]] = {
-        "voc2007": lambda: _voc("2007", ("2007", "2007-test"), (460_032_000, 451_020_800)),
-        "voc2011": lambda: _voc("2011", ("2011",), (1_740_000_000,), "TrainVal/"),
-        "voc2012": lambda: _voc("2012", ("2012",), (1_999_639_040,)),
+        "voc2007": lambda: _voc("2007"),
+        "voc2011": lambda: _voc("2011", inside="TrainVal/"),
+        "voc2012": lambda: _voc("2012"),
         "sbd": _sbd,
         "coco2017": _coco,
         "mnist": _mnist,
@@ -92,29 +93,35 @@ def data_set(name: str) -> DataSet:
     return builders[name]()
 
 
-def _voc(year: str, keys: tuple[str, ...], sizes: tuple[int, ...], inside: str = "") -> DataSet:
-    """Test annotations are public of 2007 only."""
-    from torchvision.datasets.voc import DATASET_YEAR_DICT  # torchvision's data sets are slow to import, seldom needed
+_VOC = {
+    "2007": (
+        ("VOCtrainval_06-Nov-2007.tar", "c52e279531787c972589f7e41ab4ae64", 460_032_000),
+        ("VOCtest_06-Nov-2007.tar", "b6e924de25625d8de591ea690078ad9f", 451_020_800),
+    ),
+    "2011": (("VOCtrainval_25-May-2011.tar", "6c3384ef61512963050cb5d687e5bf1e", 1_740_000_000),),
+    "2012": (("VOCtrainval_11-May-2012.tar", "6cd6e144f989b92b3379bac3b3de84fd", 1_999_639_040),),
+}
+"""Name, MD5 sum and bytes of each year's archives. Test annotations are public of 2007 only."""
 
-    entries = [DATASET_YEAR_DICT[key] for key in keys]
-    archives = tuple(
-        Archive(entry["filename"], (entry["url"],), f"md5:{entry['md5']}", size)
-        for entry, size in zip(entries, sizes, strict=True)
-    )
+
+def _voc(year: str, inside: str = "") -> DataSet:
+    """The folder of a year; `inside` is where it lies in the archives."""
+    site = f"https://thor.robots.ox.ac.uk/pascal/VOC/voc{year}/"
+    archives = tuple(Archive(name, (site + name,), f"md5:{md5}", size) for name, md5, size in _VOC[year])
     place = f"VOCdevkit/VOC{year}"
     lists = ["trainval", "test"] if year == "2007" else ["trainval"]  # each archive brings one
     proof = [f"{place}/{name}" for name in ("Annotations", "JPEGImages", "SegmentationClass", "SegmentationObject")]
     proof += [f"{place}/ImageSets/{kind}/{name}.txt" for kind in ("Main", "Segmentation") for name in lists]
-    part = Part("all", archives, {place: inside + place}, sum(sizes), proof=tuple(proof))
+    unpacked = sum(archive.size for archive in archives)
+    part = Part("all", archives, {place: inside + place}, unpacked, proof=tuple(proof))
     licence = "the images are under Flickr's terms of use; cite Everingham et al., IJCV 2010"
     return DataSet(f"voc{year}", f"PASCAL VOC {year}", place, licence, (part,))
 
 
 def _sbd() -> DataSet:
     """Differs from torchvision: the list train_noval.txt, whose server is gone, is left to the reader to derive."""
-    from torchvision.datasets import SBDataset
-
-    archive = Archive(SBDataset.filename, (SBDataset.url,), f"md5:{SBDataset.md5}", 1_420_000_000)
+    site = "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/"
+    archive = Archive("benchmark.tgz", (f"{site}benchmark.tgz",), "md5:82b4d87ceb2ed10f6038a1cba92111cb", 1_420_000_000)
     inside = "benchmark_RELEASE/dataset"
     places = {f"sbd/{name}": f"{inside}/{name}" for name in ("img", "cls", "inst", "train.txt", "val.txt")}
     licence = "the images are PASCAL VOC's, under Flickr's terms of use; cite Hariharan et al., ICCV 2011"
@@ -122,42 +129,52 @@ def _sbd() -> DataSet:
     return DataSet("sbd", "Semantic Boundaries Dataset", "sbd", licence, (part,))
 
 
-def _mnist() -> DataSet:
-    from torchvision.datasets import MNIST
+_IDX_PARTS = (
+    ("train-images", "train-images-idx3-ubyte", 47_040_016),
+    ("train-labels", "train-labels-idx1-ubyte", 60_008),
+    ("test-images", "t10k-images-idx3-ubyte", 7_840_016),
+    ("test-labels", "t10k-labels-idx1-ubyte", 10_008),
+)
+"""Name of the part, file and unpacked bytes."""
 
+
+def _mnist() -> DataSet:
+    mirrors = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/")
+    files = (
+        ("f68b3c2dcbeaaa9fbdd348bbdeb94873", 9_912_422),
+        ("d53e105ee54ea40749a09fcbcd1e9432", 28_881),
+        ("9fb629c4189551a2d022fa330f9573f3", 1_648_877),
+        ("ec29112dd5afa0611ce80d1b7f02629c", 4_542),
+    )
     licence = "CC BY-SA 3.0; LeCun, Cortes and Burges 1998"
-    parts = _idx(MNIST.mirrors, MNIST.resources, (9_912_422, 28_881, 1_648_877, 4_542), "MNIST/raw")
-    return DataSet("mnist", "MNIST", "MNIST/raw", licence, parts)
+    return DataSet("mnist", "MNIST", "MNIST/raw", licence, _idx(mirrors, files, "MNIST/raw"))
 
 
 def _fashion() -> DataSet:
-    from torchvision.datasets import FashionMNIST
-
-    licence = "MIT; Xiao, Rasul and Vollgraf 2017"
-    sizes = (26_421_880, 29_515, 4_422_102, 5_148)
-    parts = _idx(FashionMNIST.mirrors, FashionMNIST.resources, sizes, "FashionMNIST/raw")
-    return DataSet("fashion-mnist", "Fashion-MNIST", "FashionMNIST/raw", licence, parts)
-
-
-_IDX_PARTS = {
-    "train-images-idx3-ubyte": ("train-images", 47_040_016),
-    "train-labels-idx1-ubyte": ("train-labels", 60_008),
-    "t10k-images-idx3-ubyte": ("test-images", 7_840_016),
-    "t10k-labels-idx1-ubyte": ("test-labels", 10_008),
-}
-"""Name of the part and unpacked bytes of each file."""
+    mirrors = ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",)
+    files = (
+        ("8d4fb7e6c68d591d4c3dfef9ec88bf0d", 26_421_880),
+        ("25c81989df183df01b3e8a0aad5dffbe", 29_515),
+        ("bef4ecab320f06d8554ea6380940ec79", 4_422_102),
+        ("bb300cfdad3c16e7a12a480ee83cd310", 5_148),
+    )
+    parts = _idx(mirrors, files, "FashionMNIST/raw")
+    return DataSet("fashion-mnist", "Fashion-MNIST", "FashionMNIST/raw", "MIT; Xiao, Rasul and Vollgraf 2017", parts)
 
 
-def _idx(
-    mirrors: Sequence[str], files: Sequence[tuple[str, str]], sizes: Sequence[int], folder: str
-) -> tuple[Part, ...]:
-    """A part for each of the four files, so that those which are missing can be fetched alone; .gz is read as well."""
+def _idx(mirrors: Sequence[str], files: Sequence[tuple[str, int]], folder: str) -> tuple[Part, ...]:
+    """A part for each of the four files, so that those which are missing can be fetched alone; .gz is read as well.
+
+    Args:
+        mirrors: addresses of folders.
+        files: MD5 sum and packed bytes of each of `_IDX_PARTS`.
+        folder: their place below the data root.
+    """
     parts = []
-    for (name, md5), size in zip(files, sizes, strict=True):
+    for (part, file, unpacked), (md5, size) in zip(_IDX_PARTS, files, strict=True):
+        name = f"{file}.gz"
         archive = Archive(name, tuple(mirror + name for mirror in mirrors), f"md5:{md5}", size)
-        inside = name.removesuffix(".gz")
-        part, unpacked = _IDX_PARTS[inside]
-        parts.append(Part(part, (archive,), {f"{folder}/{inside}": inside}, unpacked, endings=("", ".gz")))
+        parts.append(Part(part, (archive,), {f"{folder}/{file}": file}, unpacked, endings=("", ".gz")))
     return tuple(parts)
 
 
@@ -209,6 +226,16 @@ _CELEBA_LICENCE = (
     "of it, except copies within one site of one organization. The whole agreement: "
     "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html. Cite Liu et al., ICCV 2015"
 )
+_CELEBA_IDS = {
+    "img_align_celeba.zip": ("0B7EVK8r0v71pZjFTYXZWM3FlRnM", "00d2c5bc6d35e252742224ab0c1e8fcb"),
+    "list_attr_celeba.txt": ("0B7EVK8r0v71pblRyaVFSWGxPY0U", "75e246fa4810816ffd6ee81facbd244c"),
+    "identity_CelebA.txt": ("1_ee_0u7vcNLOfNLegJRHmolfH5ICW-XS", "32bd1bd63d3c78cd57e08160ec5ed1e2"),
+    "list_bbox_celeba.txt": ("0B7EVK8r0v71pbThiMVRxWXZ4dU0", "00566efa6fedff7a56946cd1c10f1c16"),
+    "list_landmarks_align_celeba.txt": ("0B7EVK8r0v71pd0FJY3Blby1HUTQ", "cc24ecafdb5b50baae59b03474781f8c"),
+    "list_eval_partition.txt": ("0B7EVK8r0v71pY0NSMzRuSXJEVkk", "d32c9cbf5e040fd4025c592c306e6668"),
+}
+"""Number on the file service and MD5 sum."""
+
 _CELEBA_PARTS = {
     "img_align_celeba.zip": ("images", 1_443_490_838),
     "list_attr_celeba.txt": ("attributes", 26_721_026),
@@ -221,10 +248,8 @@ _CELEBA_PARTS = {
 
 def _celeba() -> DataSet:
     """Its authors keep it on a file service that sends large files only to those who confirm."""
-    from torchvision.datasets import CelebA
-
     parts = []
-    for file_id, md5, name in CelebA.file_list:
+    for name, (file_id, md5) in _CELEBA_IDS.items():
         part, size = _CELEBA_PARTS[name]
         url = f"https://drive.usercontent.google.com/download?id={file_id}&export=download&confirm=t"
         inside = name.removesuffix(".zip")

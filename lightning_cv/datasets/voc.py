@@ -46,8 +46,8 @@ class VOCDetection:
         class_names: in the order of their labels, from 1.
         keep_difficult: False leaves out the objects marked difficult.
         cache: keep the decoded pictures of the split in memory.
-        strict: stop at the first annotation that would have to be mended or left out. Else `repairs` counts the images
-            whose boxes had to be cut when they were read.
+        strict: stop at the first annotation or list that would have to be mended or left out. Else `repairs` counts the
+            images whose boxes had to be cut when they were read.
         single_object: only the images with exactly one object that is not difficult, and only that object: for
             classification with localization.
     """
@@ -64,8 +64,8 @@ class VOCDetection:
         single_object: bool = False,
     ) -> None:
         self.label_map = voc_box_labels(tuple(class_names))
-        listed = read_split(root, year, "Main", split)
-        repairs, source = Repairs(strict), f"{Path(root) / 'VOCdevkit'}, split {split}"
+        repairs, source = Repairs(strict), _source(root, split)
+        listed = read_split(root, year, "Main", split, repairs)
         self._paths, self._objects = read_annotations(listed, self.label_map, repairs)
         repairs.tell(source)
         self.ids = [item.image_id for item in listed]
@@ -73,6 +73,11 @@ class VOCDetection:
             self._objects = self._objects.chosen(~self._objects.difficult)
         if single_object:
             self._keep_images(np.flatnonzero(np.diff(self._objects.offsets) == 1))
+            if not self.ids:
+                raise DataError(
+                    f"{source}: single_object leaves no image, none of {len(listed)} has exactly one object that is "
+                    "not difficult"
+                )
         self.repairs = SampleRepairs(source, root, (SMALL_PICTURE,), len(self), strict)
         self._cache = PackedPixels(self._paths, read_rgb) if cache else None
 
@@ -97,7 +102,7 @@ class VOCDetection:
     def __getitem__(self, index: int, /) -> DetectionSample:
         image = self._cache[index] if self._cache else read_rgb(self._paths[index])
         mine = self._objects.of_image(index)
-        boxes, kept = self._in_picture(index, self._objects.boxes[mine], image)
+        boxes, kept = _in_picture(index, self._objects.boxes[mine], image, self._paths[index], self.repairs)
         return {
             "image_id": self.ids[index],
             "image": image,
@@ -107,17 +112,23 @@ class VOCDetection:
             "truncated": self._objects.truncated[mine][kept],
         }
 
-    def _in_picture(
-        self, index: int, boxes: NDArray[np.float32], image: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The boxes cut to the picture as it is, which may be smaller than the annotation says, and their rows."""
-        height, width = image.shape[:2]
-        if len(boxes) == 0 or (boxes[:, 2].max() <= width and boxes[:, 3].max() <= height):
-            return boxes.copy(), np.arange(len(boxes))
-        place = f"{self._paths[index]} is {width} x {height} pixels, smaller than its annotation says"
-        self.repairs.note(index, SMALL_PICTURE, place)
-        sizes = np.broadcast_to(np.array([width, height], np.float64), (len(boxes), 2))
-        return mend_boxes(boxes.astype(np.float64), sizes, lambda row: place, Repairs())
+
+def _source(root: str | Path, split: str) -> str:
+    """What is read, for messages."""
+    return f"{Path(root) / 'VOCdevkit'}, split {split}"
+
+
+def _in_picture(
+    index: int, boxes: NDArray[np.float32], image: NDArray[np.uint8], path: Path, repairs: SampleRepairs
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The boxes cut to the picture as it is, which may be smaller than the annotation says, and their rows."""
+    height, width = image.shape[:2]
+    if len(boxes) == 0 or (boxes[:, 2].max() <= width and boxes[:, 3].max() <= height):
+        return boxes.copy(), np.arange(len(boxes))
+    place = f"{path} is {width} x {height} pixels, smaller than its annotation says"
+    repairs.note(index, SMALL_PICTURE, place)
+    sizes = np.broadcast_to(np.array([width, height], np.float64), (len(boxes), 2))
+    return mend_boxes(boxes.astype(np.float64), sizes, lambda row: place, Repairs())
 
 
 class VOCInstances:
@@ -125,7 +136,8 @@ class VOCInstances:
 
     The pixel values 1, 2, ... of an object mask are the first, second, ... object of the annotation (VOC development
     kit); where the class mask contradicts that, an object goes to the mask of its class that its box overlaps most.
-    Objects without pixels and masks of no object are left out: `repairs` counts their images as they are read.
+    Objects without pixels and masks of no object are left out, boxes cut to the picture: `repairs` counts these images
+    as they are read.
     Arguments as for `VOCDetection`.
     """
 
@@ -139,17 +151,18 @@ class VOCInstances:
         strict: bool = False,
     ) -> None:
         self.label_map = voc_box_labels(tuple(class_names))
-        listed = read_split(root, year, "Segmentation", split)
+        repairs, source = Repairs(strict), _source(root, split)
+        listed = read_split(root, year, "Segmentation", split, repairs)
         if any(item.of_sbd for item in listed):
             raise DataError(f"split {split!r} names images of SBD, which have no annotated boxes: use VOC's own lists")
-        repairs, source = Repairs(strict), f"{Path(root) / 'VOCdevkit'}, split {split}"
         self._paths, self._objects = read_annotations(listed, self.label_map, repairs)
         repairs.tell(source)
         self.ids = [item.image_id for item in listed]
         self._class_masks = [item.class_mask for item in listed]
         self._object_masks = [item.folder / "SegmentationObject" / f"{item.image_id}.png" for item in listed]
         refuse_missing([*self._class_masks, *self._object_masks], split)
-        self.repairs = SampleRepairs(source, root, (UNSEEN_OBJECT, UNKNOWN_MASK), len(self), strict)
+        kinds = (SMALL_PICTURE, UNSEEN_OBJECT, UNKNOWN_MASK)
+        self.repairs = SampleRepairs(source, root, kinds, len(self), strict)
         self._cache = PackedPixels(self._paths, read_rgb) if cache else None
 
     def __len__(self) -> int:
@@ -163,11 +176,14 @@ class VOCInstances:
         mine = self._objects.of_image(index)
         found, unclaimed = _object_numbers(self._objects, mine, classes, objects)
         self._note(index, found, unclaimed)
-        kept = np.flatnonzero(found)
+        seen = np.flatnonzero(found)
+        path, boxes = self._paths[index], self._objects.boxes[mine][seen]
+        boxes, inside = _in_picture(index, boxes, image, path, self.repairs)
+        kept = seen[inside]
         return {
             "image_id": self.ids[index],
             "image": image,
-            "boxes": self._objects.boxes[mine][kept],
+            "boxes": boxes,
             "labels": self._objects.labels[mine][kept],
             "difficult": self._objects.difficult[mine][kept],
             "truncated": self._objects.truncated[mine][kept],
@@ -234,9 +250,12 @@ class VOCSegmentation:
         split: str,
         class_names: tuple[str, ...] = VOC_CLASSES,
         cache: bool = False,
+        strict: bool = False,
     ) -> None:
         self.label_map = voc_mask_labels(tuple(class_names))
-        listed = read_split(root, year, "Segmentation", split)
+        repairs = Repairs(strict)
+        listed = read_split(root, year, "Segmentation", split, repairs)
+        repairs.tell(_source(root, split))
         self.ids = [item.image_id for item in listed]
         self._images, self._masks = [item.image for item in listed], [item.class_mask for item in listed]
         refuse_missing([*self._images, *self._masks], split)

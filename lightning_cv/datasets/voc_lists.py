@@ -5,10 +5,12 @@ A split is a list of `ImageSets`, or several: "train+val", "2007/trainval+2012/t
 
 import filecmp
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from lightning_cv.datasets.errors import DataError
+from lightning_cv.datasets.repairs import Repairs
 
 Kind = Literal["Main", "Segmentation"]
 SBD = "sbd"
@@ -43,7 +45,7 @@ class Listed(NamedTuple):
         return self.folder / name
 
 
-def read_split(root: str | Path, year: str, kind: Kind, split: str) -> list[Listed]:
+def read_split(root: str | Path, year: str, kind: Kind, split: str, repairs: Repairs) -> list[Listed]:
     """The images of a split, each id once, in the order of the lists.
 
     An id that several years list is the first one's image if the pictures are the same, as those of 2011 are in 2012,
@@ -55,6 +57,7 @@ def read_split(root: str | Path, year: str, kind: Kind, split: str) -> list[List
         kind: folder of the lists.
         split: terms joined by "+" or, with spaces around it, "-", which takes images away; a term is the name of a
             list, or year/name.
+        repairs: is told of ids that one list has twice; what several lists share is no fault.
     """
     chosen: dict[str, Listed] = {}
     again: list[Listed] = []  # listed by another year before
@@ -65,7 +68,7 @@ def read_split(root: str | Path, year: str, kind: Kind, split: str) -> list[List
             continue
         term_year, _, name = part.strip().rpartition("/")
         folder = year_folder(root, term_year or year)
-        for image_id in read_list(folder, kind, name):
+        for image_id in read_list(folder, kind, name, repairs):
             item = Listed(folder, image_id)
             if sign == "-":
                 chosen.pop(image_id, None)
@@ -112,17 +115,24 @@ def year_folder(root: str | Path, year: str) -> Path:
     return folder
 
 
-def read_list(folder: Path, kind: Kind, name: str) -> list[str]:
-    """The image ids of one list of a year's folder, as they stand there."""
+def read_list(folder: Path, kind: Kind, name: str, repairs: Repairs) -> list[str]:
+    """The image ids of one list of a year's folder in their order, each once; `repairs` is told of repeats."""
     lists = folder if folder.name == SBD else folder / "ImageSets" / kind
     path = lists / f"{name}.txt"
     if not path.is_file():
         known = sorted(file.stem for file in lists.glob("*.txt") if "_" not in file.stem)
         raise DataError(f"no list {path}: splits here are {', '.join(known) or '(none)'}")
-    listed = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not a readable list ({error})") from None
+    listed = [line.split()[0] for line in lines if line.strip()]
     if not listed:
         raise DataError(f"{path} lists no image")
-    return listed
+    counts = Counter(listed)
+    for image_id in [image_id for image_id, count in counts.items() for _ in range(count - 1)]:
+        repairs.note("repeated id of a list passed over", f"{path}, {image_id}")
+    return list(counts)
 
 
 def refuse_missing(paths: list[Path], asked_by: str) -> None:

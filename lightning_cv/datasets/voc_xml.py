@@ -58,7 +58,7 @@ def read_annotations(
     rows: list[Annotated] = []
     for number, item in enumerate(listed):
         file = item.folder / "Annotations" / f"{item.image_id}.xml"
-        tree = _parse(file)
+        tree = parse_annotation(file)
         paths.append(pictures.named_by(file, tree, item))
         rows += _rows(file, tree, number, label_of, repairs)
     return paths, _packed(_with_true_sizes(rows, paths, repairs), len(listed), repairs)
@@ -79,7 +79,7 @@ class Annotated(NamedTuple):
 
 def read_objects(file: Path, label_of: dict[str, int], repairs: Repairs) -> list[Annotated]:
     """The objects of one annotation with the corners that it says, also where they pass the picture."""
-    return _rows(file, _parse(file), 0, label_of, repairs)
+    return _rows(file, parse_annotation(file), 0, label_of, repairs)
 
 
 def _rows(
@@ -143,12 +143,13 @@ class _Pictures:
         return folder / name
 
 
-def _parse(path: Path) -> ElementTree.Element:
+def parse_annotation(path: Path) -> ElementTree.Element:
+    """The root of an annotation file."""
     try:
         tree = ElementTree.parse(path).getroot()
     except FileNotFoundError:
         raise DataError(f"no annotation {path}, which a list names") from None
-    except (ElementTree.ParseError, UnicodeDecodeError) as error:
+    except (ElementTree.ParseError, LookupError, ValueError, OSError) as error:  # unknown encodings are LookupErrors
         raise DataError(f"{path} is not XML: {error}") from None
     if tree.tag != "annotation":
         raise DataError(f"{path} is not a VOC annotation: its root is <{tree.tag}>, not <annotation>")
@@ -176,13 +177,20 @@ def _declared_size(tree: ElementTree.Element) -> tuple[float, float]:
 def _corners(
     file: Path, number: int, item: ElementTree.Element, repairs: Repairs
 ) -> tuple[float, float, float, float]:  # fmt: skip
-    """VOC's 1-based corners, the far ones included, as x1, y1, x2, y2 from 0 with the far edge excluded."""
+    """VOC's 1-based corners, the far ones included, as x1, y1, x2, y2 from 0 with the far edge excluded.
+
+    A far corner one before the near one is no slip of order: the box is empty, as some tools write it.
+    """
     texts = [item.findtext(f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
     try:
         x1, y1, x2, y2 = (float(text or "") for text in texts)
     except ValueError:
         raise DataError(f"{file} is not a VOC annotation: an object's <bndbox> reads {texts}") from None
-    if x2 < x1 or y2 < y1:
+    if x2 < x1 - 1 or y2 < y1 - 1:
         repairs.note("swapped corners put in order", f"{file}, object {number}")
-        x1, x2, y1, y2 = min(x1, x2), max(x1, x2), min(y1, y2), max(y1, y2)
+        (x1, x2), (y1, y2) = _ordered(x1, x2), _ordered(y1, y2)
     return x1 - 1, y1 - 1, x2, y2
+
+
+def _ordered(near: float, far: float) -> tuple[float, float]:
+    return (far, near) if far < near - 1 else (near, far)

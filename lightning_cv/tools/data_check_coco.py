@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pycocotools import mask as rle
+
 from lightning_cv.tools.data_check_findings import Findings, compare_splits
 from lightning_cv.tools.data_check_json import (
     SLACK,
@@ -84,7 +86,8 @@ def _check_segmentation(value: object, path: Path, where: str, image: Entry, fin
         if problem:
             findings.problem(problem, path, f"{where}: size {value.get('size')}")
         return
-    for polygon in value if isinstance(value, list) else []:
+    parts = value if isinstance(value, list) else []
+    for polygon in parts:
         corners = numbers(polygon)
         if corners is None or len(corners) < 6 or len(corners) % 2:
             findings.problem("polygon of fewer than three points", path, where)
@@ -96,6 +99,11 @@ def _check_segmentation(value: object, path: Path, where: str, image: Entry, fin
             or max(corners[1::2]) > image["height"] + SLACK
         ):
             findings.problem("polygon reaching out of its picture", path, where)
+        else:
+            continue
+        return
+    if parts and not rle.area(rle.merge(rle.frPyObjects(parts, image["height"], image["width"]))):
+        findings.problem("mask without a pixel", path, where)
 
 
 def _check_pictures(

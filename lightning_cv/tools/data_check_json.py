@@ -70,12 +70,19 @@ def check_categories(entries: list[Any], path: Path, classes: Sequence[str], fin
     """The declared names by id."""
     categories: dict[int, str] = {}
     for number, category in enumerate(entries):
-        if not isinstance(category, dict) or not is_id(category.get("id")) or not category.get("name"):
+        if (
+            not isinstance(category, dict)
+            or not is_id(category.get("id"))
+            or not str(category.get("name") or "").strip()
+        ):
             findings.problem("category without id or name", path, f"number {number} of categories")
         elif category["id"] in categories:
             findings.problem("category id that is there twice", path, f"category {category['id']}")
         else:
-            name = categories[category["id"]] = str(category["name"])
+            name = str(category["name"])
+            if name in categories.values():
+                findings.problem("category name that is there twice", path, f"category {category['id']} is {name!r}")
+            categories[category["id"]] = name
             if classes and name not in classes:
                 findings.problem("unknown class", path, f"category {category['id']} is {name!r}")
     return categories

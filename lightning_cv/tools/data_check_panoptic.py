@@ -85,6 +85,8 @@ def _check_segments(
         segments[segment["id"]] = segment
         if segment.get("category_id") not in categories:
             findings.problem("category that is not declared", path, f"{where}: category {segment.get('category_id')}")
+        if segment.get("iscrowd", 0) not in (0, 1):
+            findings.problem("iscrowd that is neither 0 nor 1", path, f"{where}: {segment['iscrowd']!r}")
         if segment.get("bbox") is not None:
             check_box(segment["bbox"], path, where, image, findings)
     findings.looked_at("segments", len(entry["segments_info"]))

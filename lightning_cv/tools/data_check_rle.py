@@ -16,10 +16,11 @@ def mask_problem(code: dict[str, Any], width: int, height: int) -> str:  # Any: 
         return "run-length mask of another size than its picture"
     try:
         runs = decode_runs(counts) if isinstance(counts, str) else counts
-        fits = isinstance(runs, list) and min(runs, default=0) >= 0 and sum(runs) == width * height
+        if isinstance(runs, list) and min(runs, default=0) >= 0 and sum(runs) == width * height:
+            return "" if any(runs[1::2]) else "mask without a pixel"
     except (TypeError, ValueError):
-        fits = False
-    return "" if fits else "run-length mask whose runs do not fill its picture"
+        pass
+    return "run-length mask whose runs do not fill its picture"
 
 
 def decode_runs(text: str) -> list[int]:

@@ -39,7 +39,7 @@ def read_annotation(path: Path) -> Annotation:
     """What an xml file says; corners from 0 with the far edge excluded. Parts of objects are passed over."""
     try:
         tree = ElementTree.parse(path).getroot()
-    except (ElementTree.ParseError, OSError, ValueError) as error:
+    except (ElementTree.ParseError, LookupError, OSError, ValueError) as error:  # unknown encodings are LookupErrors
         return Annotation(f"not XML ({error})")
     if tree.tag != "annotation":
         return Annotation(f"its root is <{tree.tag}>, not <annotation>")
@@ -53,14 +53,23 @@ def read_annotation(path: Path) -> Annotation:
 
 def read_list(path: Path) -> list[str]:
     """The ids of a list of images; none for the list of one class, which has a second column."""
-    rows = [line.split() for line in path.read_text(errors="replace").splitlines() if line.strip()]
+    rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     return [] if rows and len(rows[0]) > 1 else [row[0] for row in rows]
 
 
 def is_class_list(path: Path) -> bool:
     """Whether a list of `ImageSets/Main` says of every image if it shows one class."""
-    with path.open(errors="replace") as file:
+    with path.open(encoding="utf-8", errors="replace") as file:
         return len(file.readline().split()) > 1
+
+
+def list_problem(path: Path) -> str:
+    """Why a list cannot be read; "" where it can."""
+    try:
+        path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        return str(error)
+    return ""
 
 
 def check_voc(root: Path, classes: Sequence[str], findings: Findings, jobs: int) -> None:
@@ -170,6 +179,9 @@ class _Devkit:
         """The lists of images in a folder of `ImageSets`: every id has its files and is in one split only."""
         lists: dict[str, list[str]] = {}
         for path in sorted((self.folder / "ImageSets" / name).glob("*.txt")):
+            if problem := list_problem(path):
+                self.findings.problem("list that cannot be read", path, problem)
+                continue
             if is_class_list(path):
                 continue
             ids = lists[path.stem] = read_list(path)
@@ -202,7 +214,8 @@ class _Devkit:
         return self.pictures.get(self.folder / "JPEGImages" / filename, Look()).digest
 
     def _note_leftovers(self) -> None:
-        lists = [path for path in (self.folder / "ImageSets").glob("*/*.txt") if not is_class_list(path)]
+        texts = [path for path in (self.folder / "ImageSets").glob("*/*.txt") if not list_problem(path)]
+        lists = [path for path in texts if not is_class_list(path)]
         listed = {image_id for path in lists for image_id in read_list(path)}
         if lists:
             for path in self.pictures:

@@ -34,7 +34,7 @@ from lightning_cv.tools.data_check_layout import (
 )
 from lightning_cv.tools.data_check_look import look_at
 from lightning_cv.tools.data_check_mnist import CLASSES, PARTS, idx_file, read_idx_file
-from lightning_cv.tools.data_check_voc import is_class_list, read_annotation, read_list
+from lightning_cv.tools.data_check_voc import is_class_list, list_problem, read_annotation, read_list
 
 VOID = 255
 
@@ -145,10 +145,12 @@ def _voc_annotations(root: Path, split: str | None) -> Iterator[Path]:
     lists = {folder: folder / "ImageSets" / "Main" / f"{split}.txt" for folder in devkits(root)}
     if not any(path.is_file() for path in lists.values()):
         known = {path.stem for folder in lists for path in (folder / "ImageSets" / "Main").glob("*.txt")
-                 if not is_class_list(path)}  # fmt: skip
+                 if not list_problem(path) and not is_class_list(path)}  # fmt: skip
         raise UserError(_no_split(root, split, known))
     for folder, path in lists.items():
         if path.is_file():
+            if problem := list_problem(path):
+                raise UserError(f"{path} is not a readable list ({problem})")
             annotations = [folder / "Annotations" / f"{image_id}.xml" for image_id in read_list(path)]
             yield from (annotation for annotation in annotations if annotation.is_file())
 

@@ -2,20 +2,18 @@
 
 import argparse
 import math
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from lightning_cv.contracts import VOID
-from lightning_cv.datasets.errors import DataError
 from lightning_cv.datasets.images import read_mask
 from lightning_cv.datasets.repairs import Repairs
 from lightning_cv.datasets.voc import VOC_CLASSES
 from lightning_cv.datasets.voc_lists import Kind, read_list
 from lightning_cv.datasets.voc_results import VOCRow, read_voc_rows
-from lightning_cv.datasets.voc_xml import Annotated, read_objects
+from lightning_cv.datasets.voc_xml import Annotated, parse_annotation, read_objects
 from lightning_cv.errors import UserError
 from lightning_cv.metrics.segmentation import (
     accuracy_per_class,
@@ -101,7 +99,10 @@ def segmentation(arguments: argparse.Namespace) -> Scores:
 def _listed(year_folder: Path, kind: Kind, split: str) -> list[str]:
     if not (year_folder / "ImageSets").is_dir():
         raise UserError(f"--gt {year_folder} is no VOC year folder: it has no ImageSets")
-    return list(dict.fromkeys(read_list(year_folder, kind, split)))
+    repairs = Repairs()
+    ids = read_list(year_folder, kind, split, repairs)
+    repairs.tell(year_folder)
+    return ids
 
 
 def _asked_classes(asked: str | None) -> list[str]:
@@ -120,12 +121,7 @@ def _class_names(asked: str | None, files: list[Path], predicted: set[str]) -> l
         return names
     there: set[str] = set()
     for path in files:
-        try:
-            there |= {(item.findtext("name") or "").strip() for item in ElementTree.parse(path).iter("object")}
-        except FileNotFoundError:
-            raise DataError(f"no annotation {path}, which the list names") from None
-        except (ElementTree.ParseError, UnicodeDecodeError) as error:
-            raise DataError(f"{path} is not XML: {error}") from None
+        there |= {(item.findtext("name") or "").strip() for item in parse_annotation(path).iter("object")}
     return list(VOC_CLASSES) if there <= set(VOC_CLASSES) else sorted(there | predicted)
 
 

@@ -89,6 +89,24 @@ def test_what_binarization_cannot_be():
         MNISTDataModule("nowhere", binarization="otsu")
 
 
+@pytest.mark.parametrize("share", [-0.1, 1.0, 1.5, float("nan")])
+def test_a_share_that_is_none_is_refused(share):
+    with pytest.raises(ValueError, match=r"data\.val_fraction must be at least 0 and less than 1"):
+        MNISTDataModule("nowhere", val_fraction=share)
+
+
+@pytest.mark.parametrize(
+    ("share", "empty", "full"), [(0.0, "val", "train"), (1e-6, "val", "train"), (0.999, "train", "val")]
+)
+def test_a_share_that_leaves_no_image_is_named_where_one_is_needed(root, share, empty, full):
+    module = MNISTDataModule(root, val_fraction=share, batch_size=4)
+    module.setup("fit")
+    loaders = {"train": module.train_dataloader, "val": module.val_dataloader}
+    with pytest.raises(DataError, match=rf"MNIST in {root} has no image for {empty}: data\.val_fraction is {share:g}"):
+        loaders[empty]()
+    assert len(next(iter(loaders[full]()))["images"]) == 4
+
+
 def test_fashion_mnist(root):
     module = FashionMNISTDataModule(root, batch_size=12)
     module.setup("fit")

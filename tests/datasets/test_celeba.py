@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lightning_cv.datasets.celeba import CelebAFaces, read_celeba
 from lightning_cv.datasets.errors import DataError
@@ -197,6 +198,17 @@ def test_a_broken_picture_is_named(root):
     table = read_celeba(root)
     with pytest.raises(DataError, match=str(path)):
         CelebAFaces(table, table.rows("train"))[0]
+
+
+@pytest.mark.parametrize("size", [(218, 178), (178, 217), (64, 64)])
+@pytest.mark.parametrize("shrink", [None, lambda picture: picture[:32, :32]])
+def test_a_picture_of_another_size_is_named(root, size, shrink):
+    path = root / "celeba/img_align_celeba/000011.jpg"
+    Image.new("RGB", size).save(path)
+    table = read_celeba(root)
+    words = rf"{path} is {size[0]} x {size[1]} pixels, CelebA's aligned pictures are 178 x 218"
+    with pytest.raises(DataError, match=words):
+        CelebAFaces(table, table.rows("val"), shrink=shrink)[0]
 
 
 @pytest.mark.data

@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -169,8 +170,9 @@ def test_a_full_disk_leaves_nothing_behind(root, parsed, tmp_path, monkeypatch):
     assert list((tmp_path / "home/lightning_cv").iterdir()) == []
 
 
-def test_another_process_that_is_faster_is_let_be(root, parsed, monkeypatch):
+def test_where_nothing_is_locked_another_process_that_is_faster_is_let_be(root, parsed, monkeypatch):
     rename = os.rename
+    monkeypatch.setattr(coco_cache, "_alone", nullcontext)
 
     def after_the_other(source, target):
         if not target.exists():
@@ -196,7 +198,7 @@ def test_a_cache_that_is_replaced_while_it_is_opened_is_not_mixed(root, parsed, 
 
     monkeypatch.setattr(coco_cache, "_opened", replaced)
     assert len(contents(root)) == 3
-    assert len(parsed) == 2
+    assert len(parsed) == 1  # the other's is taken at the second look
 
 
 def test_two_processes_at_once_both_succeed(root):
@@ -245,3 +247,36 @@ def test_arrays_are_mapped_and_only_the_folder_is_pickled(root, parsed):
 def test_others_may_read_the_cache(root):
     contents(root)
     assert cache_of(root).stat().st_mode & 0o555 == 0o555
+
+
+def test_of_processes_that_open_it_at_once_one_parses(root, tmp_path):
+    log = tmp_path / "parsed"
+    code = f"""
+import sys
+from lightning_cv.datasets import coco_cache
+from lightning_cv.datasets.coco import CocoDetection
+coco_cache.LARGE = 0
+parse = coco_cache.parse_coco
+def told(text, path):
+    with open({str(log)!r}, "a") as file:
+        file.write("parsed\\n")
+    time.sleep(1.5)
+    return parse(text, path)
+import time
+coco_cache.parse_coco = told
+print("ready", flush=True)
+sys.stdin.readline()
+print(len(CocoDetection({str(root)!r}, "train")))
+"""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen([sys.executable, "-c", code], **pipes) for _ in range(3)]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    found = []
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
+        found.append(process.communicate(timeout=60)[0])
+    assert len(set(found)) == 1
+    assert log.read_text() == "parsed\n"

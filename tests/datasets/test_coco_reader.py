@@ -106,17 +106,22 @@ def random_objects(seed, count):
             {"size": [height, width], "counts": code},
             {"size": [height, width], "counts": run_lengths(code.encode()).tolist()},
         ]
-        yield an_object(number + 1, image_id, [1, 1, 3, 3], segmentation=choices[number % 3], iscrowd=int(number % 3))
+        yield an_object(number + 1, image_id, [1, 1, 3, 3], segmentation=choices[number % 3], iscrowd=number % 2)
 
 
 def test_masks_are_those_of_pycocotools(tmp_path, capsys):
     path = write_folder(tmp_path, list(random_objects(0, 90)))
-    coco = COCO(path)
-    for sample in samples_of(CocoDetection(tmp_path, "train", with_masks=True)):
+    coco, empty = COCO(path), 0
+    with pytest.warns(DataWarning, match="without a pixel"):
+        dataset = CocoDetection(tmp_path, "train", with_masks=True)
+    for sample in samples_of(dataset):
         entries = coco.loadAnns(coco.getAnnIds(imgIds=int(sample["image_id"])))
-        assert len(sample["masks"]) == len(entries)
-        for mask, entry in zip(sample["masks"], entries, strict=True):
-            np.testing.assert_array_equal(mask, coco.annToMask(entry))
+        expected = [mask for mask in map(coco.annToMask, entries) if mask.any()]
+        empty += len(entries) - len(expected)
+        assert len(sample["masks"]) == len(expected)
+        for mask, drawn in zip(sample["masks"], expected, strict=True):
+            np.testing.assert_array_equal(mask, drawn)
+    assert empty == 1
     assert sample["masks"].dtype == np.bool_
 
 
@@ -294,6 +299,10 @@ BAD_MASKS = {
     "a point at the moon": ([[1, 1, 5e9, 5, 1, 5]], "damaged polygon left out"),
     "numbers instead of polygons": ([1, 1, 5, 5, 1, 5], "damaged polygon left out"),
     "words in a polygon": ([[1, 1, 5, 5, 1, "5"]], "damaged polygon left out"),
+    "a polygon beside the picture": ([[22, 1, 35, 1, 35, 5]], "mask without a pixel in the picture left out"),
+    "all parts beside it": ([[1, -9, 5, -9, 5, -4], [1, 12, 5, 12, 5, 19]], "mask without a pixel in the picture"),
+    "runs of no pixel": (RUNS | {"counts": [200]}, "mask without a pixel in the picture left out"),
+    "runs of no length": (RUNS | {"counts": [20, 0, 180]}, "mask without a pixel in the picture left out"),
     "a word": ("polygon", "neither polygons nor run lengths left out"),
 }
 

@@ -1,5 +1,6 @@
 """What is found wrong while samples are read: told once a kind, and counted, by all loader processes together."""
 
+import json
 import pickle
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lightning_cv.datasets.coco import UNSEEN_OBJECT as UNDRAWN_OBJECT
+from lightning_cv.datasets.coco import CocoDetection
 from lightning_cv.datasets.coco_panoptic import UNKNOWN_SEGMENT, UNSEEN_SEGMENT, CocoPanoptic
 from lightning_cv.datasets.drawn import DRAWN_CLASSES
 from lightning_cv.datasets.errors import DataError
@@ -30,6 +33,23 @@ def scenes_of_voc(root: Path) -> Path:
     return root
 
 
+def small_scenes_of_voc(root: Path) -> Path:
+    """One object an image, whose box passes the lower edge of all pictures and masks but two."""
+    devkit = write_voc(root, "2007", {"train": IMAGES}, seed=1, size=48)
+    for number, path in enumerate(sorted((devkit / "Annotations").iterdir())):
+        text = path.read_text()
+        head, tail = text[: text.index("<object>")], text[text.rindex("</object>") + len("</object>") :]
+        box = "<bndbox><xmin>3</xmin><ymin>5</ymin><xmax>40</xmax><ymax>30</ymax></bndbox>"
+        path.write_text(f"{head}<object><name>{DRAWN_CLASSES[0]}</name>{box}</object>{tail}")
+        size = (20, 48) if number >= 2 else (48, 48)
+        mask = np.zeros(size, np.uint8)
+        mask[4:20, 2:30] = 1
+        for folder in ("SegmentationClass", "SegmentationObject"):
+            Image.fromarray(mask).save(devkit / folder / f"{path.stem}.png")
+        Image.new("RGB", size[::-1]).save(devkit / "JPEGImages" / f"{path.stem}.jpg")
+    return root
+
+
 def masks_of_voc(root: Path) -> Path:
     """The objects of three images have other numbers than 1, 2, ... and lost the first; one image is as it was."""
     devkit = write_voc(root, "2007", {"train": IMAGES}, seed=1, size=48)
@@ -39,6 +59,20 @@ def masks_of_voc(root: Path) -> Path:
         if number < 3:
             values[:3, :3] = 77
         Image.fromarray(values).save(path)
+    return root
+
+
+def polygons_of_coco(root: Path) -> Path:
+    """In all images but one, the first object is a diagonal line, which covers no pixel."""
+    write_coco(root, {"train": IMAGES}, seed=1, size=48)
+    path = root / "annotations/instances_train2017.json"
+    content = json.loads(path.read_text())
+    seen = {content["images"][0]["id"]}
+    for entry in content["annotations"]:
+        if entry["image_id"] not in seen:
+            entry["segmentation"] = [[1, 1, 5, 5, 9, 9]]
+            seen.add(entry["image_id"])
+    path.write_text(json.dumps(content))
     return root
 
 
@@ -67,8 +101,14 @@ def segments(root: Path, strict: bool = False) -> CocoPanoptic:
     return CocoPanoptic(root, "train", strict=strict)
 
 
+def polygons(root: Path, strict: bool = False) -> CocoDetection:
+    return CocoDetection(root, "train", with_masks=True, strict=strict)
+
+
 BROKEN = {
     "boxes": (scenes_of_voc, boxes, {SMALL_PICTURE: IMAGES - 2}),
+    "small": (small_scenes_of_voc, instances, {SMALL_PICTURE: IMAGES - 2}),
+    "polygons": (polygons_of_coco, polygons, {UNDRAWN_OBJECT: IMAGES - 1}),
     "masks": (masks_of_voc, instances, {UNSEEN_OBJECT: IMAGES - 1, UNKNOWN_MASK: 3}),
     "segments": (segments_of_coco, segments, {UNKNOWN_SEGMENT: IMAGES - 1, UNSEEN_SEGMENT: 4}),
 }

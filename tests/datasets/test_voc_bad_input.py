@@ -78,7 +78,7 @@ def test_object_without_corners(root, folder, box):
 
 
 MENDED = {
-    "swapped corners put in order": (an_object("cat", 9, 4, 8, 2), [7, 1, 9, 4]),
+    "swapped corners put in order": (an_object("cat", 9, 4, 7, 2), [6, 1, 9, 4]),
     "box cut to the picture": (an_object("cat", 15, 5, 21, 14), [14, 4, 20, 10]),
 }
 LEFT_OUT = {
@@ -97,6 +97,25 @@ def test_a_box_that_can_be_mended_is(root, folder, kind):
     refused(root, "c.xml, object 1", kind, "strict", strict=True)
 
 
+@pytest.mark.parametrize(
+    ("corners", "kept"),
+    [
+        ((9, 2, 8, 4), []),  # no width: one before the near corner, of which it is no slip
+        ((7, 5, 9, 4), []),
+        ((9, 5, 8, 4), []),
+        ((9, 5, 2, 4), []),
+        ((8, 2, 8, 4), [[7, 1, 8, 4]]),
+        ((9, 2, 7, 2), [[6, 1, 9, 2]]),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::lightning_cv.datasets.repairs.DataWarning")
+def test_corners_one_apart_are_not_swapped(root, folder, corners, kept):
+    write_c(folder, an_object("cat", *corners))
+    assert VOCDetection(root, "2007", "val")[0]["boxes"].tolist() == kept
+    if not kept:
+        refused(root, "c.xml, object 1", "strict", strict=True)
+
+
 @pytest.mark.parametrize("kind", LEFT_OUT)
 def test_a_box_that_cannot_be_mended_is_left_out(root, folder, kind):
     write_c(folder, GOOD + LEFT_OUT[kind] + GOOD)
@@ -108,7 +127,7 @@ def test_a_box_that_cannot_be_mended_is_left_out(root, folder, kind):
 
 
 def test_repairs_are_counted_and_told_once(root, folder):
-    write_c(folder, an_object("cat", 9, 4, 8, 2) * 3 + an_object("cat", 30, 2, 40, 4))
+    write_c(folder, an_object("cat", 9, 4, 7, 2) * 3 + an_object("cat", 30, 2, 40, 4))
     with pytest.warns(DataWarning) as told:
         VOCDetection(root, "2007", "val")
     assert len(told) == 1

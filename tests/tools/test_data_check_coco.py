@@ -77,6 +77,8 @@ DAMAGE = {
                 "run-length mask whose runs do not fill its picture"),
     "line": (set_first("segmentation", [[1, 1, 5, 5]]), "polygon of fewer than three points"),
     "odd": (set_first("segmentation", [[1, 1, 5, 5, 9, 1, 3]]), "polygon of fewer than three points"),
+    "no pixel": (set_first("segmentation", {"size": [SIDE, SIDE], "counts": [SIDE * SIDE]}), "mask without a pixel"),
+    "line of three": (set_first("segmentation", [[1, 1, 5, 5, 9, 9]]), "mask without a pixel"),
     "polygon": (set_first("segmentation", [[1, 1, 5, 5, 9, 99]]), "polygon reaching out of its picture"),
     "nan polygon": (set_first("segmentation", [[1, 1, 5, float("nan"), 9, 9]]),
                     "polygon with coordinates that are no numbers"),
@@ -86,6 +88,9 @@ DAMAGE = {
     "no width": (lambda c: c["images"].append({"id": 5, "file_name": "5.jpg"}),
                  "image without id, file_name, width or height"),
     "category twice": (lambda c: c["categories"].append(c["categories"][0]), "category id that is there twice"),
+    "name twice": (lambda c: c["categories"].append({"id": 77, "name": c["categories"][0]["name"]}),
+                   "category name that is there twice"),
+    "blank name": (lambda c: c["categories"].append({"id": 77, "name": " "}), "category without id or name"),
     "no name": (lambda c: c["categories"].append({"id": 77}), "category without id or name"),
     "more images": (lambda c: c["images"].append({"id": 5, "file_name": "5.jpg", "width": 4, "height": 4}),
                     "missing picture"),
@@ -170,6 +175,7 @@ PANOPTIC = {
               {"annotation id that is there twice": 1}),
     "category": (segment(0, category_id=2), {"category that is not declared": 1}),
     "area": (segment(1, area=17), {"area that differs from the mask's": 1}),
+    "crowd": (segment(0, iscrowd="yes"), {"iscrowd that is neither 0 nor 1": 1}),
     "box": (segment(0, bbox=[2, 1, 50, 3]), {"box reaching out of its picture": 1}),
     "no annotation": (lambda c: c["annotations"].pop(), {"missing annotation": 1}),
     "again": (lambda c: c["annotations"].append(c["annotations"][0]), {"image that is annotated twice": 1}),
@@ -212,7 +218,9 @@ def test_run_lengths_are_those_of_pycocotools(seed):
     text = code["counts"].decode()
     edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.T.ravel(), [2]])))  # where a run ends
     assert decode_runs(text) == np.diff(np.concatenate([[0], edges])).tolist()
-    assert mask_problem({"size": [30, 40], "counts": text}, width=40, height=30) == ""
+    assert mask_problem({"size": [30, 40], "counts": text}, width=40, height=30) == (
+        "" if mask.any() else "mask without a pixel"
+    )
     assert mask_problem({"size": [40, 30], "counts": text}, width=40, height=30) != ""
 
 
