@@ -1,12 +1,16 @@
 """Checkpoints that a crash cannot spoil: written beside the old file, then put in its place in one step."""
 
+import errno
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
+
+_NO_SPACE = "no space left on the device"
 
 
 class LoadedCheckpoint(NamedTuple):
@@ -37,11 +41,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 os.fsync(file.fileno())
             os.replace(temporary, target)
         except BaseException as error:
+            full = _is_full(error, target.parent)  # asked before the half-written file makes room
             Path(temporary).unlink(missing_ok=True)
             if isinstance(error, OSError | RuntimeError):
                 # torch reports a full disk as a RuntimeError of its zip writer
                 kept = "the previous one is kept" if target.exists() else "nothing was written"
-                raise OSError(f"cannot write the checkpoint {target}: {error}; {kept}") from error
+                raise OSError(
+                    f"cannot write the checkpoint {target}: {_NO_SPACE if full else error}; {kept}"
+                ) from error
             raise
 
 
@@ -76,13 +83,24 @@ def newest_checkpoint(folder: Path) -> LoadedCheckpoint:
         except ValueError as error:
             skipped.append((path, str(error)))
             continue
-        progress = (content.get("global_step", 0), path.stat().st_mtime)
+        if missing := [key for key in ("global_step", "epoch") if not isinstance(content.get(key), int)]:
+            skipped.append((path, f"{path} is not of a run: there is no {' and no '.join(missing)} in it"))
+            continue
+        progress = (content["global_step"], path.stat().st_mtime)
         if best is None or progress > best[:2]:
             best = (*progress, path, content)
     if best is None:
         broken = "".join(f"\n{reason}" for _, reason in skipped[:3])
         raise ValueError(f"no checkpoint in {folder} to go on from{broken}")
     return LoadedCheckpoint(best[2], best[3], skipped)
+
+
+def _is_full(error: BaseException, folder: Path) -> bool:
+    """Whether a write failed for want of space: torch's zip writer hides the system's reason, then the disk tells."""
+    reasons = (error, error.__cause__, error.__context__)
+    if any(isinstance(reason, OSError) and reason.errno in (errno.ENOSPC, errno.EDQUOT) for reason in reasons):
+        return True
+    return isinstance(error, RuntimeError) and shutil.disk_usage(folder).free == 0
 
 
 def _first_line(error: Exception) -> str:

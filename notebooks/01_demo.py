@@ -81,7 +81,7 @@ plt.show()
 # `losses` and `detect`; here the second, on a scene no training saw.
 
 # %%
-from lightning_cv.cli.predict import load_model
+from lightning_cv.cli.predictor import load_model
 from lightning_cv.datasets import draw_scene
 from lightning_cv.viz.boxes import above_score, detections_picture
 

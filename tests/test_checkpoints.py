@@ -43,6 +43,35 @@ def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"], "no half-written file stays behind"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's device that is always full")
+def test_a_full_disk_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's writer hides the system's reason; then the free space of the disk tells it."""
+    path = save(tmp_path, "last.ckpt", 1)
+
+    def fails(_: object, file: object) -> None:
+        raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 192 vs 86")
+
+    def refused(_: object, file: object) -> None:
+        with open("/dev/full", "wb", buffering=0) as full:
+            full.write(b"x")
+
+    for write, free in ((fails, 0), (refused, 1000)):
+        monkeypatch.setattr("torch.save", write)
+        monkeypatch.setattr("shutil.disk_usage", lambda _, free=free: type("Usage", (), {"free": free}))
+        with pytest.raises(OSError, match=r"last\.ckpt: no space left on the device; the previous one is kept"):
+            AtomicCheckpointIO().save_checkpoint(checkpoint(2), path)
+    monkeypatch.undo()
+    assert load_checkpoint(path)["global_step"] == 1
+
+
+def test_a_checkpoint_that_is_of_no_run_is_skipped(tmp_path: Path) -> None:
+    save(tmp_path, "best.ckpt", 5)
+    torch.save({"state_dict": {}}, tmp_path / "weights.ckpt")
+    found = newest_checkpoint(tmp_path)
+    assert found.path.name == "best.ckpt"
+    assert [(path.name, "no global_step" in reason) for path, reason in found.skipped] == [("weights.ckpt", True)]
+
+
 def test_kills_in_the_middle_of_writing_never_leave_a_broken_file(tmp_path: Path) -> None:
     path = save(tmp_path, "last.ckpt", 1)
     big = {**checkpoint(2), "ballast": torch.zeros(3_000_000)}

@@ -44,6 +44,15 @@ def test_there_are_experiments_of_every_kind_built_so_far() -> None:
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=experiment_name)
+def test_an_experiment_states_its_target(path: Path) -> None:
+    target = merged(path)["target"]
+    assert isinstance(target, dict)
+    assert target["metric"].startswith("test/")
+    assert isinstance(target["value"], float)
+    assert len(target["source"]) > 10
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=experiment_name)
 def test_an_experiment_fits_and_its_checkpoint_is_tested(path: Path, data_root: Path, tmp_path: Path) -> None:
     drawn = DRAWN_SHORT if "Drawn" in str(merged(path)["data"]) else []
     arguments = ["fit", "--config", experiment_name(path), *SHORT, *drawn]

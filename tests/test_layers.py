@@ -47,6 +47,10 @@ def violations(path: Path) -> list[str]:
             other = rest[0] if rest[0] in LEVEL_OF else "__init__"
             if other != part and LEVEL_OF[other] >= LEVEL_OF[part]:
                 found.append(f"{part} must not import {name}")
+        if name.startswith("lightning_cv.models") and part in ("tasks", "datamodules", "callbacks"):
+            found.append(f"{part} must not know a net: {name}")
+        if name.startswith("lightning_cv.tasks") and part in ("datamodules", "callbacks"):
+            found.append(f"{part} must not know a task: {name}")
         if root == "wandb" and part not in ("tracking", "sweeps"):
             found.append("only tracking and sweeps may import wandb")
         if part == "ops" and root not in {"torch", "torchvision", "numpy", "lightning_cv", *sys.stdlib_module_names}:
@@ -71,6 +75,15 @@ def test_the_check_sees_a_violation(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     bad.write_text("import wandb\nfrom lightning_cv.tasks import Task\n")
     monkeypatch.setitem(globals(), "PACKAGE", tmp_path)
     assert len(violations(bad)) == 3
+
+
+@pytest.mark.parametrize("part", ["tasks", "datamodules", "callbacks"])
+def test_the_check_sees_a_concrete_net(part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = tmp_path / part / "bad.py"
+    bad.parent.mkdir()
+    bad.write_text("from lightning_cv.models import SSD\n")
+    monkeypatch.setitem(globals(), "PACKAGE", tmp_path)
+    assert violations(bad) == [f"{part} must not know a net: lightning_cv.models.SSD"]
 
 
 def test_no_file_is_long() -> None:

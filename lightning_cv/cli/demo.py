@@ -7,16 +7,19 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lightning_cv.cli.demo_report import Outcome, headline_table, results_of, write_demo_report
 from lightning_cv.cli.experiments import find_experiment, with_bases
-from lightning_cv.cli.fit import launch
 from lightning_cv.cli.resume import resume
-from lightning_cv.cli.run_folder import CHECKPOINTS, CONFIG, RunLock, write_json
+from lightning_cv.cli.run_folder import CHECKPOINTS, RunLock, write_json
+
+if TYPE_CHECKING:  # draws with matplotlib: heavy
+    from lightning_cv.cli.demo_report import Outcome
 
 BETAS = (1.0, 4.0, 16.0)
 SEEDS = (0, 1)
+_NO_TARGET = "--target=null"
+"""For settings that the target of an experiment is not for."""
 _QUIET = ("--trainer.enable_model_summary=false",)
 _SHORT = (
     "--trainer.max_epochs=1",
@@ -54,7 +57,15 @@ def jobs(root: Path, fast: bool) -> list[Job]:
         # the state after the last step, not that of the best ELBO: the run's own objective counts beta
         Job(
             "vae/beta_vae_digits",
-            ("--model.beta", f"{beta:g}", "--seed_everything", str(seed), "--trainer.max_epochs=28", *short),
+            (
+                "--model.beta",
+                f"{beta:g}",
+                "--seed_everything",
+                f"{seed}",
+                "--trainer.max_epochs=28",
+                _NO_TARGET,
+                *short,
+            ),
             "last",
             f"beta {beta:g}, seed {seed}",
         )
@@ -66,6 +77,7 @@ def jobs(root: Path, fast: bool) -> list[Job]:
     tuned = (
         f"--model.net.backbone.backbone.weights={backbone}",
         "--trainer.max_epochs=2",
+        _NO_TARGET,
         "--trainer.check_val_every_n_epoch=2",
         *short,
         *few,
@@ -83,6 +95,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--runs", type=Path, default=Path("runs/demo"), help="folder of the demo (runs/demo)")
     parser.add_argument("--fast", action="store_true", help="two batches of everything: a check that it all runs")
     options = parser.parse_args(argv)
+    from lightning_cv.cli.demo_report import headline_table, results_of, write_demo_report  # heavy, after --help
+
     os.environ.setdefault("WANDB_MODE", "offline")
     os.environ.setdefault("WANDB_SILENT", "true")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -99,8 +113,11 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _outcome(job: Job, root: Path) -> Outcome:
+def _outcome(job: Job, root: Path) -> "Outcome":
     """Train and test one job, as far as that has not been done."""
+    from lightning_cv.cli.demo_report import Outcome  # heavy, after --help
+    from lightning_cv.cli.fit import launch
+
     folder = root / job.experiment / job.point
     if not _trained(folder):
         if any((folder / CHECKPOINTS).glob("*.ckpt")):
@@ -121,7 +138,7 @@ def _trained(folder: Path) -> bool:
 
 def _set_aside(folder: Path) -> None:
     """A run that was stopped before its first checkpoint has nothing to go on from; it is kept under another name."""
-    if (folder / CONFIG).exists():
+    if folder.is_dir() and any(folder.iterdir()):
         number = 1
         while (aside := folder.with_name(f"{folder.name}.stopped-{number}")).exists():
             number += 1

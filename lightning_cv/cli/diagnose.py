@@ -3,7 +3,7 @@
 import difflib
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
@@ -34,9 +34,10 @@ def explain(argv: list[str], message: str) -> str:
     sources = [list(_of_file(Path(file))) for file in _config_files(argv)] + [list(_of_options(argv))]
     classes: dict[str, str] = {}
     for source in sources:  # in the order in which later ones win: a key is checked under the class it was written for
-        classes |= _classes(source)
+        classes |= _classes(source, classes)
         for setting in source:
-            if setting.key.endswith(".class_path") and (problem := _class_problem(str(setting.value))):
+            names_class = setting.key.endswith(".class_path") or classes.get(setting.key) == setting.value
+            if names_class and (problem := _class_problem(str(setting.value))):
                 return f"{setting.where}: {setting.key}: {problem}"
             if unknown := _unknown(setting.key, classes):
                 return f"{setting.where}: {unknown}"
@@ -52,10 +53,26 @@ def unknown_section(argv: list[str]) -> str | None:
     return None
 
 
-def _classes(source: list[Setting]) -> dict[str, str]:
-    """Class path of each key that one source names a class for."""
+def _classes(source: list[Setting], known: dict[str, str]) -> dict[str, str]:
+    """Class path of each key that one source names a class for: by class_path, or by a dotted name alone."""
     named = {s.key.removesuffix(".class_path"): str(s.value) for s in source if s.key.endswith(".class_path")}
-    return named | {s.key: s.value for s in source if s.key in ("model", "data") and isinstance(s.value, str)}
+    for key, value in sorted((s.key, s.value) for s in source if _is_dotted_name(s.value)):  # outer keys first
+        if key in ("model", "data") or _takes_a_class(key, known | named):
+            named[key] = value
+    return named
+
+
+def _is_dotted_name(value: Any) -> bool:  # Any: a YAML value
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", value) is not None
+
+
+def _takes_a_class(key: str, classes: dict[str, str]) -> bool:
+    """Whether the parameter at a key is typed by classes alone, so that text there can only name one."""
+    parent, _, leaf = key.rpartition(".")
+    parameter = _parameters(parent, classes).get(leaf)
+    if parameter is None or parameter.annotation is parameter.empty:
+        return False
+    return not re.search(r"\b(str|Path|PathLike|Any|Literal|_PATH)\b", str(parameter.annotation))
 
 
 def _config_files(argv: list[str]) -> list[str]:
@@ -135,6 +152,12 @@ def _no_such(leaf: str, prefix: str, valid: tuple[str, ...]) -> str:
 
 def _keys_of(parent: str, classes: dict[str, str]) -> tuple[str, ...]:
     """Constructor arguments of what lies at a key; empty where we cannot tell."""
+    parameters = _parameters(parent, classes)
+    return () if any(p.kind is p.VAR_KEYWORD for p in parameters.values()) else tuple(parameters)
+
+
+def _parameters(parent: str, classes: dict[str, str]) -> Mapping[str, inspect.Parameter]:
+    """Constructor arguments of what lies at a key with their types; empty where we cannot tell."""
     if parent == "trainer":
         path = "lightning.Trainer"
     elif parent == "target":
@@ -142,36 +165,75 @@ def _keys_of(parent: str, classes: dict[str, str]) -> tuple[str, ...]:
     elif parent in classes:
         path = classes[parent]
     else:
-        return ()
+        return {}
     module, _, name = path.rpartition(".")
     try:
-        signature = inspect.signature(getattr(import_module(module), name))
+        return inspect.signature(getattr(import_module(module), name)).parameters
     except (ImportError, AttributeError, TypeError, ValueError):
-        return ()
-    if any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
-        return ()
-    return tuple(signature.parameters)
+        return {}
+
+
+_NEEDS = r"the following arguments are required: (.*)"
+_REASONS = (  # of the branches of a union, the one that says most comes first
+    r"Import path \S+ does not implement protocol",
+    _NEEDS,
+    r"Problem with given class_path .* (?!:$)",
+    r"Expected a typing\.Literal",
+    r"Expected a (?!path|<class 'NoneType'>)|Expected an|Expected (?!a )|Import path|Not a valid|Type \S+ expects",
+    r"Expected a path",
+    r"Expected a <class 'NoneType'>",
+)
+
+
+class _Reason(NamedTuple):
+    """One branch of the parser's account: how much it says (less is more), the key it is about, its words."""
+
+    rank: int
+    key: str
+    text: str
+
+
+def _reasons(message: str) -> Iterator[_Reason]:
+    """Every branch; the key by the indentation, the class of missing arguments by the line above them."""
+    keys: list[tuple[int, str]] = []
+    class_path = ""
+    for line in message.splitlines():
+        indent, text = len(line) - len(line.lstrip(" -")), line.strip(" -")
+        if found := re.match(r'Parser key "([\w.]+)"', text):
+            keys = [(depth, key) for depth, key in keys if depth < indent] + [(indent, found[1])]
+        if found := re.match(r"Problem with given class_path '([\w.]+)'", text):
+            class_path = found[1]
+        rank = next((rank for rank, pattern in enumerate(_REASONS) if re.match(pattern, text)), None)
+        if rank is not None:
+            key = ".".join(key for _, key in keys).replace(".init_args.", ".")
+            yield _Reason(rank, key, re.sub(f"^{_NEEDS}", rf"{class_path} needs \1", text))
 
 
 def _shortened(message: str, settings: list[Setting]) -> str:
-    """The parser's innermost reason, with the key it is about and the place where that was written."""
-    keys: list[str] = []
-    for line in message.splitlines():
-        keys += re.findall(r'Parser key "([\w.]+)"', line)
-        reason = line.strip(" -")
-        if re.match(r"(Expected|Import path|Not a valid|Problem with given class_path .* (?!:$))", reason):
-            break
-    else:
+    """The parser's most telling reason, with the key it is about and the place where that was written."""
+    reasons = list(_reasons(message))
+    if not reasons:
         return " ".join(message.split())[:400]
-    key = ".".join(keys).replace(".init_args.", ".")
-    given = re.findall(r"Given value: (.*)", message)
-    if "Got value" not in reason and reason.startswith("Expected") and given:
-        reason += f". Got value: {given[-1][:100]}"
-    reason = re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1", reason)
-    reason = re.sub(r"Import path (\S+) does not implement protocol (\w+)", r"\1 is no \2 (contracts.py)", reason)
-    written = [s for s in settings if s.key in (key, f"{key}.class_path")]
+    chosen = min(reasons, key=lambda reason: reason.rank)  # the first of equals
+    written = [s for s in settings if s.key in (chosen.key, f"{chosen.key}.class_path")]
+    given = [str(written[-1].value)] if written else re.findall(r"Given value: (?!Namespace|NestedArg)(.*)", message)
+    text = chosen.text
+    if text.startswith("Expected a typing.Literal"):
+        text = _not_among(given, [r.text for r in reasons if "Literal" in r.text and r.key == chosen.key])
+    elif text.startswith("Expected") and "Got value" not in text and given:
+        text += f". Got value: {given[-1][:100]}"
+    text = re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1", text)
+    text = re.sub(r"Import path (\S+) does not implement protocol (\w+)", r"\1 is no \2 (contracts.py)", text)
     where = f"{written[-1].where}: " if written else ""
-    return f"{where}{key}: {reason}"
+    return f"{where}{chosen.key}: {text}"
+
+
+def _not_among(given: list[str], literals: list[str]) -> str:
+    """That a value is none of those which a choice allows, with the nearest."""
+    valid = list(dict.fromkeys(value.strip(" '") for text in literals for value in text[:-1].split("[")[1].split(",")))
+    near = difflib.get_close_matches(given[-1], valid, n=1, cutoff=0.5) if given else []
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"got {given[-1][:100] if given else 'another value'}; {hint}Valid: {', '.join(valid)}"
 
 
 def constructor_words(message: str) -> str:

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import tempfile
 import time
 import traceback
@@ -15,7 +16,6 @@ from typing import Any, NamedTuple
 import yaml
 from jsonargparse import Namespace, set_parsing_settings
 from lightning import Callback, LightningModule, Trainer
-from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lightning_cv import __version__, tracking
@@ -26,7 +26,7 @@ from lightning_cv.cli import run_folder
 from lightning_cv.cli.diagnose import constructor_words, explain, unknown_section
 from lightning_cv.cli.experiments import expand_configs
 from lightning_cv.cli.memory import keep_freed_memory
-from lightning_cv.cli.settings import Settings, differences, flatten, untrained
+from lightning_cv.cli.settings import Settings, checkpoint_to_test, differences, flatten, untrained
 from lightning_cv.cli.target import Target
 from lightning_cv.datamodules.base import DataModule
 from lightning_cv.errors import UserError
@@ -55,6 +55,9 @@ class Launched(NamedTuple):
 
     run_dir: Path
     metrics: dict[str, float]
+    kept: bool = True
+    """Whether the folder is there still: that of a fast_dev_run is thrown away."""
+    to_test: str = "best"
 
 
 class RunRecord(Callback):
@@ -84,6 +87,9 @@ class ExperimentCLI(LightningCLI):
 
     run_dir: Path
     settings: Settings
+    made_here = False
+    """Whether this process made the run's folder, and may take it away."""
+    throw_away = False
 
     def __init__(
         self,
@@ -154,28 +160,45 @@ class ExperimentCLI(LightningCLI):
                 callback.init_args.dirpath = str(self.run_dir / run_folder.CHECKPOINTS)
 
     def _run_folder(self, throw_away: bool) -> Path:
-        if not _first_process() and run_folder.SHARED_RUN in os.environ:
+        if not run_folder.is_first_process() and run_folder.SHARED_RUN in os.environ:
             return Path(os.environ[run_folder.SHARED_RUN])
         if self.asked_run_dir is not None:
             folder = self.asked_run_dir
+            self.made_here = not (folder / run_folder.CONFIG).exists()  # an evaluation's; a resumed run has one
         elif throw_away:
             folder = Path(tempfile.mkdtemp(prefix="lightning-cv-"))
+            self.made_here = self.throw_away = True
         elif self.config.run_dir is not None:
             folder = Path(self.config.run_dir)
-            run_folder.make_run_folder(folder)
+            if run_folder.is_first_process():
+                run_folder.make_run_folder(folder)
+            self.made_here = True
         else:
             task = _class_of(self.config.model.class_path).task_name
             folder = run_folder.new_run_folder(Path(self.config.runs), task, self.experiment)
+            self.made_here = True
         os.environ[run_folder.SHARED_RUN] = str(folder)
         return folder
+
+    def discard(self) -> None:
+        """Take away the folder that this process made, if its run did not begin or is to be thrown away."""
+        if not run_folder.is_first_process():
+            return
+        if self.throw_away:
+            shutil.rmtree(self.run_dir, ignore_errors=True)
+        elif self.made_here:
+            run_folder.discard_unbegun(self.run_dir)
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer. The data module gets the run's seed."""
         try:
             super().instantiate_classes()
         except ValueError as error:
-            run_folder.discard_empty(self.run_dir)
+            self.discard()
             raise UserError(constructor_words(str(error))) from error
+        except Exception:
+            self.discard()
+            raise
         self.datamodule.seed = self.config.seed_everything
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # Any: Lightning's signature
@@ -234,17 +257,18 @@ def launch(
         if verb != "fit":
             argv = _with_settings_of_checkpoint(argv, content, Path(scratch))
         arguments, asked = expand_configs(argv)
-        owner = _run_of(ckpt) if verb != "fit" else None
+        owner = run_folder.run_of(ckpt) if verb != "fit" else None
         name = experiment or (owner.parent.name if owner else asked[-1].stem if asked else "unnamed")
-        folder = run_dir or (_evaluation_folder(owner, verb) if owner and _option(argv, "--run_dir") is None else None)
-        cli = ExperimentCLI(verb, typed, arguments, name, folder, wandb_id=owner.name if owner else None)
+        if run_dir is None and owner and _option(argv, "--run_dir") is None:
+            run_dir = run_folder.evaluation_folder(owner, verb)
+        cli = ExperimentCLI(verb, typed, arguments, name, run_dir, wandb_id=owner.name if owner else None)
     if content is not None:
         _refuse_other_checkpoint(cli, content, ckpt or "")
     return _run(cli, resume_from or (Path(ckpt) if ckpt else None))
 
 
 def _run(cli: ExperimentCLI, ckpt: Path | None) -> Launched:
-    trainer, first, begun = cli.trainer, _first_process(), time.perf_counter()
+    trainer, first, begun, failed = cli.trainer, run_folder.is_first_process(), time.perf_counter(), True
     try:
         with run_folder.RunLock(cli.run_dir) if first else nullcontext():
             if first:
@@ -254,29 +278,38 @@ def _run(cli: ExperimentCLI, ckpt: Path | None) -> Launched:
                 tracking.rewind(trainer, load_checkpoint(ckpt)["global_step"])
             verb = getattr(trainer, cli.verb)
             verb(cli.model, datamodule=cli.datamodule, ckpt_path=str(ckpt) if ckpt else None, weights_only=True)
+        failed = False
     except Exception as error:
-        if first and not isinstance(error, UserError):
+        a_slip = (
+            isinstance(error, ValueError | OSError) and trainer.global_step == 0
+        )  # told in a message, needs no file
+        if first and not isinstance(error, UserError) and not a_slip:
             (cli.run_dir / "error.txt").write_text("".join(traceback.format_exception(error)))
         raise
     finally:
         tracking.finish(trainer)
         os.environ.pop(run_folder.SHARED_RUN, None)
+        if failed and (cli.throw_away or trainer.global_step == 0):
+            cli.discard()
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     if first:
         _write_results(cli.run_dir, metrics, time.perf_counter() - begun)
-        if cli.config.target is not None:
-            print(cli.config.target.verdict(metrics), end="")
-    return Launched(cli.run_dir, metrics)
+        if cli.config_init.target is not None:
+            print(cli.config_init.target.verdict(metrics), end="")
+    if cli.throw_away:
+        cli.discard()
+    to_test = checkpoint_to_test(getattr(cli.datamodule, "splits", {}))
+    return Launched(cli.run_dir, metrics, not cli.throw_away, to_test)
 
 
 def _write_record(cli: ExperimentCLI) -> None:
     """What made this run. A resumed run keeps its first record and adds a line on each return."""
     record = run_folder.environment(["lightning-cv", cli.verb, *cli.asked], cli.config.seed_everything)
     place = cli.run_dir / run_folder.ENVIRONMENT
-    if place.exists():
+    if (cli.run_dir / run_folder.CONFIG).exists() and place.exists():
         first = json.loads(place.read_text())
         record = first | {"resumed": [*first.get("resumed", []), record]}
-    else:
+    elif not (cli.run_dir / run_folder.CONFIG).exists():
         text = yaml.safe_dump(cli.settings, sort_keys=False)
         (cli.run_dir / run_folder.CONFIG).write_text(text)
     run_folder.write_json(place, record)
@@ -296,10 +329,11 @@ def _tell_loggers(trainer: Trainer, settings: Settings) -> None:
 
 def _report(verb: str, argv: list[str]) -> int:
     launched = launch(verb, argv)
-    if _first_process() and not launched.run_dir.is_relative_to(tempfile.gettempdir()):
+    if run_folder.is_first_process() and launched.kept:
         print(f"run folder: {launched.run_dir}")
-        if verb == "fit" and (best := launched.run_dir / run_folder.CHECKPOINTS / "best.ckpt").exists():
-            print(f"next: lightning-cv test --ckpt {best}")
+        state = launched.run_dir / run_folder.CHECKPOINTS / f"{launched.to_test}.ckpt"
+        if verb == "fit" and state.exists():
+            print(f"next: lightning-cv test --ckpt {state}")
     return 0
 
 
@@ -337,7 +371,7 @@ def _refuse_other_checkpoint(cli: ExperimentCLI, content: dict[str, Any], ckpt: 
         if "pytorch-lightning_version" not in content:
             raise UserError(f"{ckpt} was not written by Lightning")
     except (UserError, ValueError) as error:
-        run_folder.discard_empty(cli.run_dir)
+        cli.discard()
         raise UserError(str(error)) from error
 
 
@@ -353,31 +387,6 @@ def _refuse_other_settings(asked: Settings, content: dict[str, Any], ckpt: str, 
         listed = "\n".join(f"  {change}" for change in changed[:3])
         more = f"\n  and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise UserError(f"{ckpt} was trained under other settings than asked for:\n{listed}{more}")
-
-
-def _run_of(ckpt: str | None) -> Path | None:
-    """The run folder a checkpoint lies in."""
-    folder = Path(ckpt).resolve().parent.parent if ckpt else None
-    return folder if folder and (folder / run_folder.CONFIG).is_file() else None
-
-
-def _evaluation_folder(run: Path, verb: str) -> Path:
-    """A new folder for this evaluation inside the run it evaluates."""
-    number = 1
-    while True:
-        folder = run / f"{verb}-{number}"
-        try:
-            folder.mkdir()
-            return folder
-        except FileExistsError:
-            number += 1
-        except OSError as error:
-            raise UserError(f"cannot make {folder}: {error.strerror}") from error
-
-
-def _first_process() -> bool:
-    """Whether this process is the one that writes, as the launcher's environment says before there is a trainer."""
-    return int(getattr(rank_zero_only, "rank", 0)) == 0
 
 
 def _listed(block: Any) -> list[Namespace]:  # Any: what a trainer argument may be: None, a flag, one entry, a list

@@ -25,8 +25,11 @@ def main(argv: list[str]) -> int:
         if place.exists():
             kept += 1
             continue
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, place)
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, place)
+        except OSError as error:
+            raise UserError(f"cannot write {place}: {error.strerror}; choose another folder") from error
         copied += 1
     print(f"{copied} files copied to {target}" + (f", {kept} kept as they were" if kept else ""))
     print("next: lightning-cv fit --config experiments/vae/beta_vae_digits.yaml")

@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     for column in ("experiment", "task", "data", "target"):
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(row.name, row.task, row.data, row.target)
+        table.add_row(row.name, row.task, row.data, row.target.partition(" (")[0])  # without its source
     Console().print(table)
     return 0
 

@@ -58,19 +58,25 @@ def resume(run: Path, extend_epochs: int = 0) -> dict[str, float]:
     if extend_epochs and _is_first_process():
         with RunLock(run):
             _extend(run, settings, extend_epochs)
-    step = found.content["global_step"]
+    step = found.content["global_step"]  # every checkpoint of a run has one: newest_checkpoint sees to it
     print(f"resuming {run} from {found.path.name}: epoch {found.content['epoch']}, step {step}", file=sys.stderr)
     return launch("fit", ["--config", str(run / CONFIG)], run, found.path, experiment=run.parent.name).metrics
 
 
 def _refuse_changes(run: Path, settings: Settings, saved: dict[str, Any]) -> None:
-    allowed = {_EPOCHS} if _extensions(run) else set()
-    changed: list[Difference] = [d for d in differences(saved, settings) if d.key not in allowed]
+    steps = _extensions(run)
+    changed: list[Difference] = [d for d in differences(saved, settings) if not _was_extended(d, steps)]
     if changed:
         listed = "; ".join(str(change) for change in changed)
         raise UserError(
             f"{run / CONFIG} was changed since the checkpoint was written (checkpoint -> file):\n  {listed}"
         )
+
+
+def _was_extended(change: Difference, steps: list[dict[str, int]]) -> bool:
+    """Whether a change is the plan made longer by --extend-epochs, once or more since the checkpoint was written."""
+    known = [step["from"] for step in steps]
+    return change.key == _EPOCHS and change.before in known and change.now == steps[-1]["to"]
 
 
 def _extend(run: Path, settings: Settings, epochs: int) -> None:
@@ -79,7 +85,7 @@ def _extend(run: Path, settings: Settings, epochs: int) -> None:
     if planned is None or planned < 0:
         raise UserError("the run has no planned number of epochs (trainer.max_epochs) to extend")
     settings["trainer"]["max_epochs"] = planned + epochs
-    record = json.loads((run / ENVIRONMENT).read_text())
+    record = _record(run)
     record["extended"] = [*record.get("extended", []), {"from": planned, "to": planned + epochs}]
     write_json(run / ENVIRONMENT, record)
     part = run / f".{CONFIG}.part"
@@ -93,5 +99,21 @@ def _is_first_process() -> bool:
 
 
 def _extensions(run: Path) -> list[dict[str, int]]:
+    steps = _record(run).get("extended", [])
+    if not isinstance(steps, list) or not all(isinstance(s, dict) and {"from", "to"} <= s.keys() for s in steps):
+        raise UserError(f"{run / ENVIRONMENT}: extended must be a list of from and to, got {steps!r}")
+    return steps
+
+
+def _record(run: Path) -> dict[str, Any]:  # Any: JSON
+    """What the run says of itself; nothing where it says nothing."""
     place = run / ENVIRONMENT
-    return json.loads(place.read_text()).get("extended", []) if place.is_file() else []
+    if not place.is_file():
+        return {}
+    try:
+        content = json.loads(place.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{place} is broken: {error}; remove it, and the run goes on under a new record") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{place} is broken: a mapping is expected, this is {type(content).__name__}")
+    return content

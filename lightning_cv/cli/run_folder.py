@@ -1,11 +1,11 @@
 """One folder a run: where it lies, what it says of itself, and the lock that keeps a second process out."""
 
-import contextlib
 import fcntl
 import json
 import os
 import platform
 import secrets
+import shutil
 import subprocess
 import sys
 from datetime import datetime
@@ -16,6 +16,7 @@ from typing import IO, Any
 from lightning_cv.errors import UserError
 
 CONFIG, ENVIRONMENT, CHECKPOINTS = "config.yaml", "env.json", "checkpoints"
+METRICS, LOCK = "metrics.csv", ".lock"
 SHARED_RUN = "LIGHTNING_CV_RUN_DIR"
 """Environment variable by which the first process of a distributed run tells the others its folder."""
 
@@ -30,6 +31,8 @@ def new_run_folder(root: Path, task: str, experiment: str) -> Path:
         UserError: the folder cannot be made.
     """
     parent = root / task / experiment
+    if (job := _job_id()) and not is_first_process():
+        return parent / job  # which the first process makes
     while True:
         folder = parent / (_job_id() or f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}")
         try:
@@ -42,25 +45,63 @@ def new_run_folder(root: Path, task: str, experiment: str) -> Path:
 
 
 def make_run_folder(folder: Path) -> None:
-    """Make a run's folder, which must not hold a run yet.
+    """Make a run's folder, which must be new or empty: nothing that was there is ever written over.
 
     Raises:
-        FileExistsError: it does. UserError: it cannot be made.
+        FileExistsError: something lies in it. UserError: it cannot be made.
     """
     if (folder / CONFIG).exists():
         raise FileExistsError(f"{folder} holds a run already; go on with `lightning-cv resume {folder}`")
     try:
+        if folder.is_dir() and (there := sorted(path.name for path in folder.iterdir())):
+            raise FileExistsError(f"{folder} is not empty, {there[0]} lies in it: a run needs a folder of its own")
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / CHECKPOINTS).mkdir(exist_ok=True)
+        (folder / CHECKPOINTS).mkdir()
+    except FileExistsError as error:
+        if error.errno is None:
+            raise
+        raise UserError(f"cannot make the run folder {folder}: {error.strerror}; choose another") from error
     except OSError as error:
         raise UserError(f"cannot make the run folder {folder}: {error.strerror}; choose another with --runs") from error
 
 
-def discard_empty(folder: Path) -> None:
-    """Remove a run's folder in which nothing was written: its run did not begin."""
-    for place in (folder / CHECKPOINTS, folder):
-        with contextlib.suppress(OSError):
-            place.rmdir()
+def discard_unbegun(folder: Path) -> None:
+    """Remove a run's folder in which no step was made; one that holds anything else than a start writes is kept."""
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if not names <= {CONFIG, ENVIRONMENT, CHECKPOINTS, METRICS, LOCK, "wandb"}:
+        return
+    if (folder / CHECKPOINTS).is_dir() and any((folder / CHECKPOINTS).iterdir()):
+        return
+    if (folder / METRICS).is_file() and len((folder / METRICS).read_text().splitlines()) > 1:
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def evaluation_folder(run: Path, verb: str) -> Path:
+    """A new folder for an evaluation inside the run it evaluates."""
+    number = 1
+    while True:
+        folder = run / f"{verb}-{number}"
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise UserError(f"cannot make {folder}: {error.strerror}") from error
+
+
+def run_of(ckpt: str | None) -> Path | None:
+    """The run folder a checkpoint lies in."""
+    folder = Path(ckpt).resolve().parent.parent if ckpt else None
+    return folder if folder and (folder / CONFIG).is_file() else None
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one that writes, as the launcher's environment says before there is a trainer."""
+    from lightning.fabric.utilities.rank_zero import rank_zero_only  # heavy, and only a run needs it
+
+    return int(getattr(rank_zero_only, "rank", 0)) == 0
 
 
 def _job_id() -> str | None:
@@ -76,7 +117,7 @@ class RunLock:
     """Held while a process works in a run's folder; the system lets go of it however the process ends."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / ".lock"
+        self.path = folder / LOCK
         self._file: IO[str] | None = None
 
     def __enter__(self) -> "RunLock":

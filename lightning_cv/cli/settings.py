@@ -17,6 +17,16 @@ class Difference(NamedTuple):
         return f"{self.key}: {self.before!r} -> {self.now!r}"
 
 
+def checkpoint_to_test(splits: Mapping[str, str]) -> str:
+    """The checkpoint to test: the best one, or the last where validation looked at images that were trained on.
+
+    >>> checkpoint_to_test({"train": "train+val", "val": "val"})
+    'last'
+    """
+    seen = splits.get("train", "").split("+")
+    return "last" if any(part in seen for part in splits.get("val", "none").split("+")) else "best"
+
+
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> Settings:
     """Settings by dotted short key: `model.net.width`, the key that the command line, a sweep and W&B use.
 

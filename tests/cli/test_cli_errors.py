@@ -1,17 +1,22 @@
 """A slip gets a short message that names file, key and the nearest valid key, exit status 2, and loses nothing."""
 
+import json
 import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 import yaml
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from lightning_cv.cli import main
 from lightning_cv.cli.experiments import shipped_experiments
 from lightning_cv.cli.main import message_of
+from lightning_cv.cli.run_folder import discard_unbegun, make_run_folder, new_run_folder
+from lightning_cv.errors import UserError
 
 VAE = f"""
 base: [{shipped_experiments()}/vae/beta_vae_digits.yaml]
@@ -22,6 +27,8 @@ trainer:
   enable_progress_bar: false
   accelerator: cpu
 """
+
+LIGHT_VERBS = ["resume", "predict", "list", "init", "data", "demo"]
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +66,17 @@ def child(text: str) -> str:
         ("--data.batch_size=0", r"batch_size must be at least 1, got 0"),
         ("--model.beta=-1", r"model\.beta must be at least 0"),
         ("--model.net.latent_size=0", r"latent_size must be at least 1, got 0"),
+        ("--model.net=torch.nn.Linear", r"command line: model\.net: torch\.nn\.Linear is no Autoencoder"),
+        (
+            "--model.net=lightning_cv.models.SSD",
+            r"command line: model\.net: lightning_cv\.models\.SSD is no Autoencoder",
+        ),
+        (
+            "--model.net=lightning_cv.models.ConvVAR",
+            r"model\.net: lightning_cv\.models has no ConvVAR; did you mean Con",
+        ),
+        ("--trainer.precision=bf17", r"trainer\.precision: got bf17; did you mean bf16\? Valid: .*bf16-mixed"),
+        ("--trainer.callbacks+=nope.Callback", r"command line: trainer\.callbacks: no module nope"),
         ("--ckpt=gone.ckpt", r"no checkpoint at gone\.ckpt"),
     ],
 )
@@ -95,16 +113,56 @@ def test_a_missing_experiment_names_the_nearest(capsys: pytest.CaptureFixture[st
     assert "did you mean vae/beta_vae_digits?" in refused(capsys, "fit", "--config", "vae/beta_vae_digit")
 
 
+def test_a_class_alone_names_what_it_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    message = refused(capsys, "fit", "--model", "lightning_cv.tasks.SegModule")
+    assert "command line: model: lightning_cv.tasks.SegModule needs net, optimizer" in message
+
+
 def test_a_missing_data_folder_names_the_command_that_fetches_it(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["fit", "--config", "vae/beta_vae_mnist", "--trainer.accelerator=cpu"]) == 2
-    assert "lightning-cv data get mnist" in capsys.readouterr().err
+    message = refused(capsys, "fit", "--config", "vae/beta_vae_mnist", "--trainer.accelerator=cpu")
+    assert "lightning-cv data get mnist" in message
 
 
 def test_classes_of_net_and_data_that_differ_are_told_with_both_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     counts = ["--data.train=4", "--data.val=2", "--data.test=2", "--data.size=64"]
     options = [*counts, "--model.net.num_classes=7", "--trainer.accelerator=cpu", "--trainer.max_epochs=1"]
-    assert main(["fit", "--config", "detection/ssd_drawn", *options]) == 2
-    assert "model.net.num_classes is 7, but the data has 10 classes" in capsys.readouterr().err
+    message = refused(capsys, "fit", "--config", "detection/ssd_drawn", *options)
+    assert "model.net.num_classes is 7, but the data has 10 classes" in message
+
+
+def test_a_run_that_failed_before_its_first_step_takes_no_other_file_with_it(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    make_run_folder(folder)
+    (folder / "config.yaml").write_text("{}")
+    (folder / "notes.txt").write_text("mine")
+    discard_unbegun(folder)
+    assert (folder / "notes.txt").exists()
+    assert (folder / "config.yaml").exists()
+    (folder / "notes.txt").unlink()
+    (folder / "metrics.csv").write_text("step\n1\n")
+    discard_unbegun(folder)
+    assert folder.exists()
+    (folder / "metrics.csv").write_text("step\n")
+    discard_unbegun(folder)
+    assert not folder.exists()
+
+
+def test_a_fast_dev_run_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    Path("scratch").mkdir()
+    assert main(["fit", "--config", "vae.yaml", "--trainer.fast_dev_run=true"]) == 0
+    assert not list(Path("scratch").glob("lightning-cv-*"))
+    assert "run folder" not in capsys.readouterr().out
+
+
+def test_the_run_folder_is_told_wherever_it_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert main(["fit", "--config", "vae.yaml", "--runs", str(tmp_path / "all")]) == 0
+    assert f"run folder: {tmp_path}/all/vae/vae/" in capsys.readouterr().out
 
 
 def test_an_output_folder_that_cannot_be_made_is_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,6 +176,24 @@ def test_a_folder_that_holds_a_run_is_not_used_again(capsys: pytest.CaptureFixtu
     Path("mine/config.yaml").write_text("kept: true\n")
     assert "holds a run already" in refused(capsys, "fit", "--config", "vae.yaml", "--run_dir", "mine")
     assert yaml.safe_load(Path("mine/config.yaml").read_text()) == {"kept": True}
+
+
+@pytest.mark.parametrize("name", ["checkpoints/last.ckpt", "metrics.csv", "results.json", "env.json", "photo.png"])
+def test_a_folder_that_holds_anything_is_not_used_for_a_run(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    Path("mine", name).parent.mkdir(parents=True)
+    Path("mine", name).write_text("mine")
+    assert "mine is not empty" in refused(capsys, "fit", "--config", "vae.yaml", "--run_dir", "mine")
+    assert [path.read_text() for path in Path("mine").rglob("*") if path.is_file()] == ["mine"]
+
+
+def test_processes_of_a_job_share_the_folder_that_the_first_makes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job")
+    first = new_run_folder(Path("runs"), "vae", "small")
+    monkeypatch.setattr(rank_zero_only, "rank", 1, raising=False)
+    assert new_run_folder(Path("runs"), "vae", "small") == first
+    monkeypatch.setattr(rank_zero_only, "rank", 0, raising=False)
+    with pytest.raises(UserError, match="a job's run starts once"):
+        new_run_folder(Path("runs"), "vae", "small")
 
 
 def test_a_checkpoint_of_another_task_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -149,9 +225,20 @@ def test_an_error_passed_on_by_a_loader_worker_is_its_last_line() -> None:
     assert message_of(passed_on) == "a.jpg: not a readable image"
 
 
+def test_help_of_light_verbs_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, contextlib\nfrom lightning_cv.cli import main\n"
+        f"for verb in {LIGHT_VERBS}:\n    with contextlib.suppress(SystemExit):\n        main([verb, '--help'])\n"
+        "print([m for m in ('torch', 'lightning', 'wandb', 'matplotlib', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("[]")
+
+
 def test_help_version_and_list_answer_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     """The processor time of a whole process, start of Python included; waiting for a busy machine is not counted."""
-    for arguments in (["--help"], ["--version"], ["list"]):
+    light = [["--help"], ["--version"], ["list"], *([verb, "--help"] for verb in LIGHT_VERBS)]
+    for arguments in light:
         before = os.times()
         subprocess.run([sys.executable, "-m", "lightning_cv", *arguments], check=True, capture_output=True)
         after = os.times()
@@ -161,7 +248,10 @@ def test_help_version_and_list_answer_at_once(capsys: pytest.CaptureFixture[str]
 def test_list_names_task_data_and_target(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     output = capsys.readouterr().out
-    assert re.search(r"vae/beta_vae_digits +VAEModule +Digits", output)
+    assert re.search(r"vae/beta_vae_digits +VAEModule +Digits +test/elbo -373.2", output)
+    assert main(["list", "--json"]) == 0
+    rows = {row["name"]: row["target"] for row in json.loads(capsys.readouterr().out)}
+    assert rows["detection/ssd_lite0_voc07"].startswith("test/map_50 0.469 (torchvision's SSD")
 
 
 def test_init_copies_experiments_and_keeps_what_is_there(capsys: pytest.CaptureFixture[str]) -> None:
@@ -174,7 +264,16 @@ def test_init_copies_experiments_and_keeps_what_is_there(capsys: pytest.CaptureF
     assert "1 kept" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("verb", ["resume", "predict", "list", "init", "data", "demo"])
+@pytest.mark.parametrize("place", ["afile", "/proc/nope"])
+def test_init_says_where_it_cannot_write(capsys: pytest.CaptureFixture[str], place: str) -> None:
+    Path("afile").write_text("mine")
+    assert main(["init", place]) == 2
+    message = capsys.readouterr().err
+    assert f"cannot write {place}/experiments" in message
+    assert "--debug" not in message
+
+
+@pytest.mark.parametrize("verb", LIGHT_VERBS)
 def test_every_light_verb_has_its_own_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as done:
         main([verb, "--help"])

@@ -1,6 +1,7 @@
 """Prediction on the images people have: any size, any mode, some broken."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 
 from lightning_cv.cli import main
 from lightning_cv.cli.fit import launch
-from lightning_cv.cli.predict import load_model, read_picture
+from lightning_cv.cli.predictor import load_model, read_picture
 from lightning_cv.datasets.drawn import DRAWN_CLASSES
 
 SCENES = ["--data.train=8", "--data.val=2", "--data.test=2", "--data.size=64", "--data.batch_size=4"]
@@ -124,7 +125,7 @@ def test_one_file_can_be_predicted_alone(checkpoints: dict[str, Path], photos: P
 
 @pytest.mark.parametrize(
     ("images", "out", "message"),
-    [("gone", "out", "no file or folder"), ("empty", "out", "no images in"), ("photos", "photos", "no earlier result")],
+    [("gone", "out", "no file or folder"), ("empty", "out", "no images in"), ("photos", "photos", "lie in --out")],
 )
 def test_what_cannot_be_done_is_refused_before_anything_is_written(
     images: str,
@@ -177,6 +178,45 @@ def test_a_folder_with_other_files_is_not_written_to(
     assert main(["predict", *arguments]) == 2
     assert "holds files that are no earlier result" in capsys.readouterr().err
     assert [path.name for path in place.iterdir()] == ["letter.txt"]
+
+
+def test_files_named_as_results_are_not_taken_for_results(
+    checkpoints: dict[str, Path], photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    for name in ("index.json", "predictions.json", "grey.png"):
+        (site / name).write_text('{"mine": true}')
+    (photos / "index.json").write_text("[]")
+    for images, out in ((photos, site), (photos, photos), (photos / "more", photos), (photos / "grey.png", photos)):
+        arguments = ["--ckpt", str(checkpoints["vae"]), "--images", str(images), "--out", str(out)]
+        assert main(["predict", *arguments]) == 2
+        assert re.search("no earlier result|lie in --out", capsys.readouterr().err)
+    assert {path.read_text() for path in site.iterdir()} == {'{"mine": true}'}
+    assert (photos / "index.json").read_text() == "[]"
+
+
+def test_a_folder_of_nothing_but_results_is_no_folder_of_images(
+    checkpoints: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    Image.new("RGB", (8, 8)).save(folder / "a.png")
+    arguments = ["predict", "--ckpt", str(checkpoints["vae"]), "--images", str(folder), "--out", str(folder / "found")]
+    assert main(arguments) == 0
+    (folder / "a.png").unlink()
+    assert main(arguments) == 2
+    assert "no images in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("device", ["bogus", "cuda:99", "meta"])
+def test_a_device_that_is_not_there_is_refused(
+    device: str, checkpoints: dict[str, Path], photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--images", str(photos), "--out", str(tmp_path / "out"), "--device", device]
+    assert main(["predict", "--ckpt", str(checkpoints["vae"]), *arguments]) == 2
+    assert f"--device {device}: not usable here; valid: auto, cpu" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_saved_predictions_score_as_the_test_did(checkpoints: dict[str, Path], tmp_path: Path, capsys) -> None:

@@ -206,11 +206,23 @@ def test_epochs_can_be_added_and_nothing_else(killed: Path) -> None:
     assert max(logged_losses(killed)) == BATCHES * (EPOCHS + 1) - 1
     results = only_run(killed) / "results.json"
     figures = json.loads(results.read_text())
+    config = only_run(killed) / "config.yaml"
+    extended = config.read_text()
+    config.write_text(extended.replace(f"max_epochs: {EPOCHS + 1}", "max_epochs: 50"))
+    assert run(["resume", str(only_run(killed))], killed) == 2, "no other plan than the recorded one"
+    assert "trainer.max_epochs: 4 -> 50" in (killed / "output.txt").read_text()
+    config.write_text(extended)
     assert run(["resume", str(only_run(killed))], killed) == 0, "the longer plan is the run's own now"
     later = json.loads(results.read_text())  # nothing was left to train: the figures stay
     assert {name: later[name] for name in figures if name != "seconds"} == {
         name: value for name, value in figures.items() if name != "seconds"
     }
+
+
+def test_a_broken_record_is_named(killed: Path) -> None:
+    (only_run(killed) / "env.json").write_text("{")
+    assert run(["resume", str(only_run(killed))], killed) == 2
+    assert "env.json is broken" in (killed / "output.txt").read_text()
 
 
 def test_a_run_at_work_is_not_extended(killed: Path) -> None:

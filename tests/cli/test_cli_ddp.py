@@ -1,0 +1,87 @@
+"""Two processes on drawn data: one W&B run, with everything in it, and the figures of one process."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+SHORT = [
+    "--trainer.accelerator=cpu",
+    "--trainer.max_epochs=1",
+    "--trainer.check_val_every_n_epoch=1",
+    "--trainer.limit_train_batches=2",
+    "--trainer.log_every_n_steps=1",
+    "--trainer.enable_progress_bar=false",
+    "--data.batch_size=2",
+]
+DRAWN = ["--data.train=8", "--data.val=5", "--data.test=4"]
+TWO = ["--trainer.devices=2", "--trainer.strategy=ddp"]
+ALL_BOXES = ["--trainer.callbacks+=DetectionPreview", "--trainer.callbacks.score_threshold=0.0"]
+CASES = {
+    "detection/ssd_drawn": [*DRAWN, *ALL_BOXES],
+    "segmentation/fcn_drawn": DRAWN,
+    "vae/beta_vae_digits": ["--model.beta=4"],
+}
+
+
+def lightning_cv(folder, *arguments):
+    environment = os.environ | {"WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "lightning_cv", *arguments]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def inspected(log, *options):
+    """What W&B's own reader says of an offline run."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", *options, "--json", str(log)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("experiment", CASES)
+def test_two_processes_log_one_run_with_everything_in_it(experiment, tmp_path):
+    lightning_cv(tmp_path, "fit", "--config", experiment, *SHORT, *TWO, *CASES[experiment])
+    (run,) = tmp_path.glob("runs/*/*/*")
+    (log,) = tmp_path.rglob("*.wandb")
+    assert log.is_relative_to(run / "wandb")
+    text, summary = inspected(log), inspected(log, "--summary")
+    for setting in ("model.net.class_path", "trainer.max_epochs", "data.batch_size", "data.classes", "code.commit"):
+        assert setting in summary
+    for figure in ("train/loss", "train/images_per_s", "trainer/global_step"):
+        assert figure in summary
+    media = [path.name for path in run.glob("wandb/*/files/media/**/*") if path.is_file()]
+    assert media
+    if experiment == "detection/ssd_drawn":
+        assert "previews/detection" in text
+        boxes = [json.loads(path.read_text())["box_data"] for path in run.rglob("*.boxes2D.json")]
+        assert all(box["box_caption"] for one in boxes for box in one)
+        assert any("scores" in box for one in boxes for box in one)
+        assert any("scores" not in box for one in boxes for box in one)
+        assert "val/map_50" in summary
+    elif experiment == "segmentation/fcn_drawn":
+        assert "previews/segmentation" in text
+        assert any(name.endswith(".mask.png") for name in media)
+        assert "val/miou" in summary
+    else:
+        assert "previews/traversal" in text
+        assert "previews/reconstruction" in text
+        assert "model.beta" in summary
+        assert "val/elbo" in summary
+
+
+@pytest.mark.timeout(600)
+def test_two_processes_evaluate_as_one_does(tmp_path):
+    lightning_cv(tmp_path, "fit", "--config", "detection/ssd_drawn", *SHORT, *DRAWN)
+    (checkpoint,) = tmp_path.glob("runs/*/*/*/checkpoints/best.ckpt")
+    found = []
+    for options in ([], TWO):
+        quiet = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
+        output = lightning_cv(tmp_path, "test", "--ckpt", str(checkpoint), *quiet, *options)
+        assert "target 0.72" in output
+        results = max(tmp_path.rglob("test-*/results.json"), key=lambda path: path.stat().st_mtime)
+        found.append({name: value for name, value in json.loads(results.read_text()).items() if "map" in name})
+    assert found[0] == found[1]
+    assert len(found[0]) > 3
