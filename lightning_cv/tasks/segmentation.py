@@ -1,27 +1,32 @@
 """Semantic segmentation: a class for every pixel."""
 
+import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
-from torch.nn import functional as F
 
-from lightning_cv.contracts import VOID, SegmentationBatch, SegmentationNet, StepOutput
+from lightning_cv.contracts import LabelMap, SegmentationBatch, SegmentationNet, StepOutput
+from lightning_cv.ops.segmentation_losses import CrossEntropyLoss, SegmentationLoss, predict_masks
 from lightning_cv.schedules import Schedule
 from lightning_cv.tasks.base import Task
 
 
 class SegModule(Task):
-    """Cross-entropy over the pixels that are not void, averaged over all pixels of the batch.
+    """Trains a net that gives every pixel a class, by default on the cross-entropy of the pixels that are not void.
 
-    Differs from Long et al. 2015, who sum over the pixels and use a learning rate to match: the average makes the rate
-    independent of the image size.
+    Differs from Long et al. 2015, who sum over the pixels and use a learning rate to match: the average over the batch
+    makes the rate independent of the image size.
 
     Args:
-        net: maps images (N, 3, H, W) to logits (N, K, H, W).
+        net: maps images (N, 3, H, W) to logits (N, K, H, W), one for each class; a single one for two classes is the
+            logit of the second.
         optimizer, schedule, lr_scales: see `Task`.
+        loss: of logits, float32, and masks; None is `CrossEntropyLoss()`. See `ops.segmentation_losses`; a loss of
+            another library has to be told that 255 is void.
     """
 
     task_name = "segmentation"
     net: SegmentationNet  # type: ignore[assignment]  # a Module that also fulfils the Protocol
+    loss: SegmentationLoss
 
     def __init__(
         self,
@@ -29,9 +34,16 @@ class SegModule(Task):
         optimizer: OptimizerCallable,
         schedule: Schedule | None = None,
         lr_scales: dict[str, float] | None = None,
+        loss: SegmentationLoss | None = None,
     ) -> None:
         super().__init__(net, optimizer, schedule, lr_scales)  # type: ignore[arg-type]  # Protocols are not Modules
+        self.loss = CrossEntropyLoss() if loss is None else loss
         self.keep_settings()
+
+    def check_classes(self, label_map: LabelMap) -> None:
+        """Raise where the net and the data disagree on the number of classes; one logit serves two."""
+        if not (getattr(self.net, "num_classes", None) == 1 and label_map.num_classes == 2):
+            super().check_classes(label_map)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, K, H, W) of images (N, 3, H, W)."""
@@ -39,7 +51,7 @@ class SegModule(Task):
 
     def training_step(self, batch: SegmentationBatch, batch_idx: int) -> dict[str, Tensor]:
         """The loss of a batch."""
-        loss = void_cross_entropy(self.net.forward(batch["images"]), batch["masks"])
+        loss = self._loss(self.net.forward(batch["images"]), batch["masks"])
         self.log_terms("train", {"loss": loss}, len(batch["images"]))
         return {"loss": loss}
 
@@ -53,20 +65,15 @@ class SegModule(Task):
 
     def predict_step(self, images: Tensor) -> Tensor:
         """Class masks int64 (N, H, W) of images (N, 3, H, W)."""
-        return self.net.forward(images).argmax(dim=1)
+        return predict_masks(self.net.forward(images))
 
     def _eval_step(self, batch: SegmentationBatch, stage: str) -> StepOutput:
         logits = self.net.forward(batch["images"])
-        self.log_terms(stage, {"loss": void_cross_entropy(logits, batch["masks"])}, len(batch["images"]))
-        return {"preds": logits.argmax(dim=1), "targets": batch["masks"], "image_ids": batch["image_ids"]}
+        self.log_terms(stage, {"loss": self._loss(logits, batch["masks"])}, len(batch["images"]))
+        return {"preds": predict_masks(logits), "targets": batch["masks"], "image_ids": batch["image_ids"]}
 
-
-def void_cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
-    """Mean cross-entropy (nats) over the pixels that are not VOID; 0, with gradient, where all are.
-
-    Args:
-        logits: (N, K, H, W).
-        masks: int64 (N, H, W).
-    """
-    total = F.cross_entropy(logits.float(), masks, ignore_index=VOID, reduction="sum")
-    return total / (masks != VOID).sum().clamp(min=1)
+    def _loss(self, logits: Tensor, masks: Tensor) -> Tensor:
+        if masks.ndim != 3:  # the losses know labels; predictions, metrics and pictures are of one class a pixel
+            raise ValueError(f"SegModule needs class masks (N, H, W), got {tuple(masks.shape)}")
+        with torch.autocast(logits.device.type, enabled=False):  # other libraries' losses do not see to it
+            return self.loss.forward(logits.float(), masks)

@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from lightning_cv.contracts import Backbone, Detections, DetectionTarget
 from lightning_cv.models.backbones.fpn import FPN
 from lightning_cv.ops.anchors import anchor_shapes, grid_anchors
+from lightning_cv.ops.box_losses import BoxLoss, SmoothL1Loss
 from lightning_cv.ops.boxes import DELTA_SCALE, clip_boxes, decode_deltas, encode_deltas, iou
 from lightning_cv.ops.detection_losses import AnchorTargets, ssd_losses
 from lightning_cv.ops.matching import NO_MATCH, match_ssd
@@ -45,6 +46,7 @@ class SSD(nn.Module):
         score_threshold: a detection's least score.
         nms_threshold: overlap above which the weaker of two detections of a class goes.
         top_before: candidates a class before, `top_after` detections an image after thinning.
+        box_loss: of the positive anchors, between deltas or boxes as it says; None is the paper's `SmoothL1Loss()`.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class SSD(nn.Module):
         nms_threshold: float = 0.45,
         top_before: int = 400,
         top_after: int = 200,
+        box_loss: BoxLoss | None = None,
     ) -> None:
         super().__init__()
         if num_classes < 1:
@@ -75,6 +78,7 @@ class SSD(nn.Module):
         self.negative_ratio, self.min_negatives = negative_ratio, min_negatives
         self.score_threshold, self.nms_threshold = score_threshold, nms_threshold
         self.top_before, self.top_after = top_before, top_after
+        self.box_loss = SmoothL1Loss() if box_loss is None else box_loss
         per_cell = len(self.scales) * len(self.ratios)
         self.class_head = _head(channels, per_cell * (num_classes + 1))
         self.box_head = _head(channels, per_cell * 4)
@@ -92,7 +96,11 @@ class SSD(nn.Module):
     def losses(self, images: Tensor, targets: list[DetectionTarget]) -> dict[str, Tensor]:
         """Scalars `class` and `box` a positive anchor, see `ssd_losses`."""
         logits, deltas, anchors = self(images)
-        return ssd_losses(logits, deltas, self.assign(anchors, targets), self.negative_ratio, self.min_negatives)
+        wanted = self.assign(anchors, targets)
+        if not self.box_loss.of_deltas:
+            deltas = decode_deltas(deltas, anchors, self.delta_scale)
+            wanted = wanted._replace(deltas=decode_deltas(wanted.deltas, anchors, self.delta_scale))
+        return ssd_losses(logits, deltas, wanted, self.negative_ratio, self.min_negatives, self.box_loss)
 
     @torch.no_grad()
     def assign(self, anchors: Tensor, targets: list[DetectionTarget]) -> AnchorTargets:
