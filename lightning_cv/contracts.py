@@ -29,6 +29,7 @@ class DetectionSample(TypedDict):
     difficult: NDArray[np.bool_]  # (N,)
     truncated: NotRequired[NDArray[np.bool_]]  # (N,): VOC's mark of an object that reaches beyond its box
     crowd: NotRequired[NDArray[np.bool_]]  # (N,): COCO's "iscrowd", a region of many objects
+    areas: NotRequired[NDArray[np.float64]]  # (N,) px^2: COCO's "area", by which its figures tell sizes apart
     masks: NotRequired[NDArray[np.bool_]]  # (N, H, W)
 
 
@@ -70,19 +71,34 @@ class DetectionTarget(TypedDict):
     original_size: tuple[int, int]
     placement: NotRequired[Placement]  # of evaluation images; absent where the file fills the whole image
     crowd: NotRequired[Tensor]  # bool (N,): COCO's "iscrowd"; absent where the data set has no such mark
+    areas: NotRequired[Tensor]  # float64 (N,) px^2 of the file: COCO's "area"; absent where boxes stand for themselves
     masks: NotRequired[Tensor]  # bool (N, H, W)
 
 
-class PanopticTarget(TypedDict):
-    """The segments of one prepared image."""
+class TrueSegments(TypedDict):
+    """The division of an image into segments."""
 
-    image_id: str
     segments: Tensor  # int64 (H, W): 0 is void, otherwise 1 to N
     labels: Tensor  # int64 (N,), 0 to K - 1
     is_thing: Tensor  # bool (N,)
     crowd: Tensor  # bool (N,)
+
+
+class PanopticTarget(TrueSegments):
+    """The segments of one prepared image."""
+
+    image_id: str
     original_size: tuple[int, int]
     placement: NotRequired[Placement]  # as in DetectionTarget
+    file: NotRequired[TrueSegments]  # of evaluation images: the segments in the file's own pixels, all of them
+
+
+class FoundSegments(TypedDict):
+    """How a net divides one image; every one of its N segments has a pixel."""
+
+    segments: Tensor  # int64 (H, W): 0 is void, otherwise 1 to N
+    labels: Tensor  # int64 (N,), 0 to K - 1
+    scores: NotRequired[Tensor]  # float32 (N,), 0 to 1
 
 
 class Detections(TypedDict):
@@ -129,12 +145,13 @@ class StepOutput(TypedDict):
     """What a validation or test step hands to the callbacks.
 
     preds and targets are: class masks int64 (N, H, W) twice for segmentation; `list[Detections]` and
-    `list[DetectionTarget]` for detection; reconstructed and original images for autoencoders, whose `terms` hold
-    per-image figures in nats, each (N,), and `kl_per_dim` (N, L).
+    `list[DetectionTarget]` for detection, and for localization with one object and one guess an image;
+    `list[FoundSegments]` and `list[PanopticTarget]` for panoptic segmentation; reconstructed and original images for
+    autoencoders, whose `terms` hold per-image figures in nats, each (N,), and `kl_per_dim` (N, L).
     """
 
-    preds: Any  # Tensor or list[Detections]: the kind of problem decides
-    targets: Any  # Tensor or list[DetectionTarget]
+    preds: Any  # Tensor, list[Detections] or list[FoundSegments]: the kind of problem decides
+    targets: Any  # Tensor, list[DetectionTarget] or list[PanopticTarget]
     image_ids: list[str]
     terms: NotRequired[dict[str, Tensor]]
 

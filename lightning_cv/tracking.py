@@ -22,7 +22,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from wandb.sdk.data_types.helper_types.classes import Classes
 
-from lightning_cv.contracts import VOID, Detections, DetectionTarget, LabelMap
+from lightning_cv.contracts import (
+    VOID,
+    Detections,
+    DetectionTarget,
+    FoundSegments,
+    LabelMap,
+    PanopticTarget,
+    TrueSegments,
+)
 
 Picture = NDArray[np.uint8]
 Mode = Literal["auto", "online", "offline", "disabled"]
@@ -252,6 +260,34 @@ def log_masks(
         _log(run, trainer, key, images)
 
 
+def log_segments(
+    trainer: Trainer,
+    key: str,
+    pictures: Sequence[Picture],
+    preds: Sequence[FoundSegments],
+    targets: Sequence[PanopticTarget],
+    label_map: LabelMap,
+    is_thing: Sequence[bool],
+) -> None:
+    """Pictures with native W&B class masks and boxes around the things, "predictions" and "ground_truth"."""
+    names, pixel_names = class_labels(label_map), class_labels(label_map, void=True)
+    for run in _runs(trainer):
+        images = []
+        for shown, found, target in zip(pictures, preds, targets, strict=True):
+            masks = {
+                who: {"mask_data": _classes_of_pixels(one), "class_labels": pixel_names}
+                for who, one in (("predictions", found), ("ground_truth", target))
+            }
+            things = {
+                "predictions": _thing_boxes(found, found.get("scores"), names, is_thing),
+                "ground_truth": _thing_boxes(target, None, names, is_thing),
+            }
+            boxes = {who: {"box_data": data, "class_labels": names} for who, data in things.items()}
+            classes = run.classes(label_map, void=True)
+            images.append(wandb.Image(shown, caption=target["image_id"], masks=masks, boxes=boxes, classes=classes))
+        _log(run, trainer, key, images)
+
+
 def log_table(trainer: Trainer, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """A table of plain values and pictures; Any: a cell is whatever W&B can show."""
     for run in _runs(trainer):
@@ -296,6 +332,28 @@ def _box(box: list[float], label: int, caption: str, scores: dict[str, float] | 
     position = {"minX": left, "maxX": right, "minY": top, "maxY": bottom}
     entry = {"position": position, "domain": "pixel", "class_id": label, "box_caption": caption}
     return entry | ({"scores": scores} if scores else {})
+
+
+def _classes_of_pixels(one: FoundSegments | TrueSegments) -> NDArray[np.uint8]:
+    table = np.append(VOID, one["labels"].cpu().numpy()).astype(np.uint8)
+    classes: NDArray[np.uint8] = table[one["segments"].cpu().numpy()]
+    return classes
+
+
+def _thing_boxes(
+    one: FoundSegments | TrueSegments, scores: Tensor | None, names: Mapping[int, str], is_thing: Sequence[bool]
+) -> list[dict[str, Any]]:
+    """A box around each thing, with its score where there are scores."""
+    boxes = []
+    for number, label in enumerate(one["labels"].tolist()):
+        rows, columns = (one["segments"] == number + 1).nonzero(as_tuple=True)
+        if not is_thing[label] or not len(rows):
+            continue
+        corners = [columns.min().item(), rows.min().item(), columns.max().item() + 1, rows.max().item() + 1]
+        score = None if scores is None else scores[number].item()
+        caption = names[label] if score is None else f"{names[label]} {score:.2f}"
+        boxes.append(_box(corners, label, caption, None if score is None else {"score": round(score, 4)}))
+    return boxes
 
 
 def _cell(value: float | Tensor) -> str:

@@ -11,7 +11,18 @@ import torch
 import wandb
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from oracles.toy_training import ToyData, ToyTask, image_batch, terms_of, toy_trainer
+from oracles.toy_training import (
+    SEGMENT_LABELS,
+    SEGMENT_THINGS,
+    ToyData,
+    ToyTask,
+    image_batch,
+    panoptic_batch,
+    segments_as_they_are,
+    terms_of,
+    toy_trainer,
+)
+from PIL import Image
 
 from lightning_cv import tracking
 from lightning_cv.callbacks import LikelihoodMetrics, NanGuard
@@ -234,3 +245,20 @@ def test_a_disabled_run_writes_nothing(tmp_path):
     run.log_metrics({"a": 1.0}, step=0)
     run.finish()
     assert list((tmp_path / "run").rglob("*.wandb")) == []
+
+
+def test_segments_are_logged_as_class_masks_and_boxes_of_things(tmp_path):
+    run = WandbRun(str(tmp_path), id="segments", mode="offline")
+    one = trainer(tmp_path, run)
+    truth = panoptic_batch(0, images=1)["targets"][0]  # half ground, half a disc
+    found = segments_as_they_are({"targets": [truth]})["preds"]
+    tracking.log_segments(one, "previews/panoptic", [PICTURE], found, [truth], SEGMENT_LABELS, SEGMENT_THINGS)
+    tracking.finish(one)
+    boxes = [json.loads(file.read_text())["box_data"] for file in tmp_path.rglob("*.boxes2D.json")]
+    predicted, true = sorted(boxes, key=lambda entry: "scores" not in entry[0])
+    assert [len(predicted), len(true)] == [1, 1]  # the ground has none
+    assert predicted[0]["position"] == {"minX": 8, "maxX": 16, "minY": 0, "maxY": 16}
+    assert (predicted[0]["class_id"], predicted[0]["box_caption"]) == (1, "disc 0.75")
+    assert true[0]["box_caption"] == "disc"
+    (mask,) = [np.asarray(Image.open(file)) for file in tmp_path.rglob("*.mask.png")]  # equal ones share a file
+    assert (np.unique(mask[:, :8]).tolist(), np.unique(mask[:, 8:]).tolist()) == ([0], [1])

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from transform_scenes import one_thread, samples, scene, told_labels
+from transform_scenes import Samples, one_thread, scene, told_labels
 from transform_tables import DETECTION
 
 from lightning_cv.contracts import Draw
@@ -13,7 +13,7 @@ from lightning_cv.transforms import DetectionEval, Mosaic
 from lightning_cv.transforms.common import PreparedDetection
 
 WHOLE = {"eval", "eval, larger", "flip", "flip with gains", "two-stage", "two-stage eval", "letterbox"}
-"""Those that keep every object."""
+"""Those that keep every object, slivers apart."""
 
 
 def check_colours(image, target, seed):
@@ -43,20 +43,29 @@ def check(target, shape, seed):
     assert not outside.any(), seed
 
 
+def check_all_kept(sample, target):
+    """The same objects in the same order; one of a pixel's width may have vanished."""
+    wide = (sample["boxes"][:, 2:] - sample["boxes"][:, :2] >= 4).all(axis=1)
+    kept = set(target["labels"].tolist())
+    must = [label for label, is_wide in zip(sample["labels"].tolist(), wide, strict=True) if is_wide or label in kept]
+    assert target["labels"].tolist() == must
+
+
 @one_thread()
 def run_through(preset, scenes):
-    source = samples(scene, min(scenes, 200))
+    source = Samples(scene, scenes)
     dataset = BatchDataset(source, DETECTION[preset], collate_one_by_one, seed=11)
     objects = 0
     for number in range(scenes // 10):
-        draws = [Draw(number // 20, (number * 10 + k) % len(source), number) for k in range(10)]
+        draws = [Draw(number // 20, number * 10 + k, number) for k in range(10)]
         for (image, target), draw in zip(dataset[draws], draws, strict=True):
             check(target, tuple(image.shape[1:]), draw)
             if "colours" not in preset:
                 check_colours(image, target, draw)
+            sample = source[draw.index]
             if preset in WHOLE:
-                assert target["labels"].tolist() == source[draw.index]["labels"].tolist()
-            if len(source[draw.index]["labels"]) == 0 and not isinstance(DETECTION[preset], Mosaic):
+                check_all_kept(sample, target)
+            if len(sample["labels"]) == 0 and not isinstance(DETECTION[preset], Mosaic):
                 assert len(target["labels"]) == 0, draw
             assert target["masks"].flatten(1).any(1).all() or "placement" in target
             objects += len(target["labels"])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from transform_scenes import COLOURS, class_scene, coordinates, inner, one_thread, samples
+from transform_scenes import COLOURS, Samples, class_scene, coordinates, inner, one_thread
 from transform_tables import AUTOENCODER
 
 from lightning_cv.contracts import Draw
@@ -28,11 +28,11 @@ def square_of(image, preset):
 @one_thread()
 def pictures_through(name, scenes):
     """Runs the pictures through; the share of those that were mirrored."""
-    source, preset = samples(coordinates, min(scenes, 200)), AUTOENCODER[name]
+    source, preset = Samples(coordinates, scenes), AUTOENCODER[name]
     dataset = BatchDataset(source, preset, list, seed=11)
     mirrored = []
     for number in range(scenes // 10):
-        draws = [Draw(number, (number * 10 + k) % len(source), number) for k in range(10)]
+        draws = [Draw(number, number * 10 + k, number) for k in range(10)]
         for prepared, again, draw in zip(dataset[draws], dataset[draws], draws, strict=True):
             sample = source[draw.index]
             assert torch.equal(prepared.image, again.image), draw
@@ -138,10 +138,10 @@ def check_colours(sample, box, size, context, warp):
 @one_thread()
 def boxes_through(name, scenes, warp=warp_region):
     """Warps random boxes of random scenes; how many pixels were filled, and how many showed an object's own colour."""
-    (size, context), source = WARPS[name], samples(class_scene, min(scenes, 200))
+    (size, context), source = WARPS[name], Samples(class_scene, scenes)
     filled = coloured = 0
     for number in range(scenes):
-        sample, rng = source[number % len(source)], np.random.default_rng([7, number])
+        sample, rng = source[number], np.random.default_rng([7, number])
         height, width = sample["mask"].shape
         box = random_box(rng, height, width)
         filled += check_places(box, height, width, size, context, warp)

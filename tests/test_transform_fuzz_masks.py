@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from transform_scenes import class_scene, filled, inner, one_thread, panoptic_scene, samples, told_labels
+from transform_scenes import Samples, class_scene, filled, inner, one_thread, panoptic_scene, told_labels
 from transform_tables import PANOPTIC, SEGMENTATION
 
 from lightning_cv.contracts import VOID
@@ -66,9 +66,9 @@ def check_image(image, shape, seed):
 @one_thread()
 def classes_through(preset, scenes):
     """Runs the scenes through; the share of all pixels whose colour was compared."""
-    source, seen = samples(class_scene, min(scenes, 200)), Compared()
+    source, seen = Samples(class_scene, scenes), Compared()
     for number in range(scenes):
-        sample, seed = source[number % len(source)], mix(11, number)
+        sample, seed = source[number], mix(11, number)
         prepared = SEGMENTATION[preset](sample, seed)
         image, mask = prepared.image, prepared.mask
         assert (prepared.image_id, mask.dtype) == (sample["image_id"], torch.int64)
@@ -143,9 +143,9 @@ def test_a_fault_in_class_masks_is_seen(fault, monkeypatch):
 @one_thread()
 def segments_through(preset, scenes):
     """Runs the scenes through; the share of all pixels whose colour was compared, and segments per scene."""
-    source, seen, segments = samples(panoptic_scene, min(scenes, 200)), Compared(), 0
+    source, seen, segments = Samples(panoptic_scene, scenes), Compared(), 0
     for number in range(scenes):
-        sample = source[number % len(source)]
+        sample = source[number]
         image, target = PANOPTIC[preset](sample, mix(11, number))
         numbers, labels = target["segments"].numpy(), target["labels"].numpy()
         check_image(image, numbers.shape, number)

@@ -7,7 +7,7 @@ import pkgutil
 import numpy as np
 import pytest
 import torch
-from transform_scenes import class_scene, coordinates, one_thread, panoptic_scene, samples, scene
+from transform_scenes import Samples, class_scene, coordinates, one_thread, panoptic_scene, scene
 from transform_tables import AUTOENCODER, DETECTION, PANOPTIC, SEGMENTATION
 
 from lightning_cv import transforms
@@ -72,11 +72,11 @@ class AllPresets(torch.utils.data.Dataset):
 
     def __init__(self):
         self.sets = {
-            name: BatchDataset(samples(make, 8), preset, collate, seed=2)
+            name: BatchDataset(Samples(make, 8), preset, collate, seed=2)
             for table, make, collate in KINDS
             for name, preset in table.items()
         }
-        self.sets["warp"] = BatchDataset(samples(scene, 8), a_warped_region, torch.stack, seed=2)
+        self.sets["warp"] = BatchDataset(Samples(scene, 8), a_warped_region, torch.stack, seed=2)
 
     def __getitem__(self, request):
         name, draws = request

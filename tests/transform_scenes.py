@@ -22,33 +22,64 @@ PALETTE = np.array([*COLOURS, VOID_COLOUR, MEAN_COLOUR], np.float32)
 PALETTE_LABELS = np.array([*range(len(COLOURS)), VOID, VOID], np.uint8)
 
 
+class Samples:
+    """The samples of the seeds 0 to `count` - 1, each made when it is asked for."""
+
+    def __init__(self, make, count):
+        self.make, self.count = make, count
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        return self.make(range(self.count)[index])
+
+
 @cache
-def samples(make, count):
-    """The samples of the seeds 0 to `count` - 1: presets do not write to them, so that all tests share one list."""
-    return [make(seed) for seed in range(count)]
-
-
-def scene(seed):
-    """Drawn objects with labels, and colours by label, of their own; every fifth seed has none.
-
-    Neither place nor size tells the label: where box, mask or label were swapped, colours would contradict. Height and
-    width differ, 80 to 96, so that rows and columns cannot be swapped unseen; what is left of less than 4 is left out.
-    """
-    rng = np.random.default_rng(seed)
-    height, width = rng.integers(80, 97, 2)
+def layout(seed):
+    """Which drawn object is seen where: uint8 (H, W), 0 the ground. Height and width differ, 80 to 96."""
+    height, width = np.random.default_rng(seed).integers(80, 97, 2)
     masks = draw_scene(seed, 96).instance_masks[:, :height, :width]
-    masks = masks[: 0 if seed % 5 == 0 else None]
-    boxes = np.array([box_of(mask) for mask in masks], np.float32).reshape(-1, 4)
-    large = (boxes[:, 2:] - boxes[:, :2] >= 4).all(axis=1)
-    masks, boxes = masks[large], boxes[large]
+    numbers = np.arange(1, len(masks) + 1, dtype=np.uint8)
+    return (masks * numbers[:, None, None]).max(axis=0, initial=0)
+
+
+def add_slivers(numbers, rng):
+    """Objects a pixel wide: along the left and the lower edge, across the picture, and a single one in the corner."""
+    height, width = numbers.shape
+    column, top = int(rng.integers(2, width - 2)), int(rng.integers(0, height - 40))
+    first = numbers.max() + 1
+    numbers[:, 0] = first
+    numbers[-1, 1:-1] = first + 1
+    numbers[top : top + 40, column] = first + 2
+    numbers[0, -1] = first + 3
+
+
+def scene(seed, slivers=True):
+    """Drawn objects with labels, and colours by label, of their own; every fifth seed has none, every tenth slivers.
+
+    Neither place nor size tells the label: where box, mask or label were swapped, colours would contradict. Rows and
+    columns cannot be swapped unseen. Of drawn objects, what is left of less than 4 pixels is left out.
+    """
+    rng = np.random.default_rng([seed, 0])
+    numbers = layout(seed).copy()
+    if seed % 5 == 0:
+        numbers[:] = 0
+    drawn = [np.array(box_of(numbers == number)) for number in range(numbers.max() + 1)]
+    for number, box in enumerate(drawn):
+        if number and (box[2:] - box[:2] < 4).any():
+            numbers[numbers == number] = 0
+    if slivers and seed % 10 == 3:
+        add_slivers(numbers, rng)
+    masks = numbers == np.setdiff1d(numbers, [0])[:, None, None]
     labels = rng.permutation(12)[: len(masks)] + 1
-    image = np.zeros((height, width, 3), np.uint8)
+    image = np.zeros((*numbers.shape, 3), np.uint8)
     for mask, label in zip(masks, labels, strict=True):
         image[mask] = COLOURS[label]
     return {
         "image_id": f"scene_{seed}",
         "image": image,
-        "boxes": boxes,
+        "boxes": np.array([box_of(mask) for mask in masks], np.float32).reshape(-1, 4),
         "labels": labels,
         "difficult": labels % 2 == 0,
         "crowd": labels % 3 == 0,
@@ -63,7 +94,7 @@ def box_of(mask):
 
 def class_scene(seed):
     """The same scene as a class mask: a label a class. A part of every third is void, the whole of every 25th."""
-    drawn = scene(seed)
+    drawn = scene(seed, slivers=False)  # where classes are a pixel wide, image and labels need not agree
     image, mask = drawn["image"].copy(), np.zeros(drawn["image"].shape[:2], np.uint8)
     for label, object_mask in zip(drawn["labels"], drawn["masks"], strict=True):
         mask[object_mask] = label

@@ -1,8 +1,14 @@
 """Callbacks by name."""
 
 from lightning_cv.callbacks.gradients import GradientNorm
-from lightning_cv.callbacks.metrics import DetectionMetrics, LikelihoodMetrics, SegmentationMetrics
+from lightning_cv.callbacks.metrics import (
+    DetectionMetrics,
+    LikelihoodMetrics,
+    LocalizationMetrics,
+    SegmentationMetrics,
+)
 from lightning_cv.callbacks.nan_guard import NanGuard
+from lightning_cv.callbacks.panoptic import PanopticMetrics, PanopticPreview
 from lightning_cv.callbacks.predictions import SavePredictions
 from lightning_cv.callbacks.previews import (
     DetectionPreview,
@@ -19,7 +25,10 @@ __all__ = [
     "GradientNorm",
     "LatentTraversal",
     "LikelihoodMetrics",
+    "LocalizationMetrics",
     "NanGuard",
+    "PanopticMetrics",
+    "PanopticPreview",
     "ProgressLines",
     "ReconstructionPreview",
     "SavePredictions",

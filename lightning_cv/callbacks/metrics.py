@@ -1,5 +1,6 @@
 """Metrics of whole evaluation runs: updated in the batch hook, computed once at the epoch's end, as `val/miou`."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Generic, Literal, TypeVar
@@ -9,14 +10,23 @@ from lightning import Callback, LightningModule, Trainer
 from torchmetrics import Metric
 
 from lightning_cv.contracts import LabelMap, StepOutput
-from lightning_cv.metrics.coco import coco_mean_average_precision
+from lightning_cv.metrics.coco import box_figures
 from lightning_cv.metrics.detection import VOCMeanAP
+from lightning_cv.metrics.errors import split_errors
 from lightning_cv.metrics.likelihood import LikelihoodMeans
+from lightning_cv.metrics.localization import LocalizationAccuracy
 from lightning_cv.metrics.segmentation import SegmentationIoU, iou_per_class, pixel_accuracy
 from lightning_cv.metrics.voc import ImageResult, Kind
 
 Stage = Literal["val", "test"]
+When = Literal["never", "test", "always"]
 M = TypeVar("M", bound=Metric)
+
+COCO_NAMES = {
+    "map": "AP", "map_coco_50": "AP50", "map_75": "AP75", "map_small": "APs", "map_medium": "APm", "map_large": "APl",
+    "mar_1": "AR1", "mar_10": "AR10", "mar_100": "AR100", "mar_small": "ARs", "mar_medium": "ARm", "mar_large": "ARl",
+}  # fmt: skip
+"""Logged names of COCO's twelve figures."""
 
 
 def label_map_of(trainer: Trainer, asking: object) -> LabelMap:
@@ -122,29 +132,39 @@ class SegmentationMetrics(EvaluationMetrics[SegmentationIoU]):
         miou = iou_per_class(matrix)
         figures = {"miou": miou.nanmean().item(), "pixel_accuracy": pixel_accuracy(matrix).item()}
         if self.per_class:
-            figures |= _by_class("iou", label_map_of(trainer, self), miou.tolist())
+            figures |= by_class("iou", label_map_of(trainer, self), miou.tolist())
         return figures
 
 
 class DetectionMetrics(EvaluationMetrics[VOCMeanAP]):
-    """`val/map_50`, VOC's mean average precision, and `val/map`, COCO's over IoU .50 to .95.
+    """`val/map_50`, VOC's mean average precision; `val/map`, COCO's over IoU .50 to .95; and what errors cost.
+
+    COCO's other figures are `map_coco_50`, `map_75`, `map_small`, `map_medium`, `map_large`, and the recalls `mar_1`,
+    `mar_10`, `mar_100`, `mar_small`, `mar_medium`, `mar_large`. `err_classification`, `err_localization`, `err_both`,
+    `err_duplicate`, `err_background` and `err_missed` are TIDE's: the average precision that each kind of error costs.
 
     Args:
-        iou: overlap that VOC's figure asks for; another than 0.5 changes its name, as in `val/map_75`.
+        iou: overlap that VOC's figure asks for; another than 0.5 changes its name, as in `val/map_60`.
         kind: "area" under the curve (VOC 2010 and later) or the "11point" mean (VOC 2007).
-        coco: when COCO's figures `map` and `map_75` are worked out, which takes longest.
-        per_class: log `val/ap_<class>` too, by VOC's rule.
+        coco: when COCO's figures are worked out, which takes longest.
+        errors: when the errors are told apart.
+        per_class: log `val/ap_<class>` too, by VOC's rule, and `val/ap_coco_<class>` where COCO's figures are.
     """
 
     def __init__(
         self,
         iou: float = 0.5,
         kind: Kind = "area",
-        coco: Literal["never", "test", "always"] = "test",
+        coco: When = "test",
+        errors: When = "test",
         per_class: bool = False,
     ) -> None:
         super().__init__()
-        self.iou, self.kind, self.coco, self.per_class = iou, kind, coco, per_class
+        if round(100 * iou) == 75 and coco != "never":
+            raise ValueError(
+                "DetectionMetrics: map_75 would be VOC's figure and COCO's; set coco=\"never\" for iou=0.75"
+            )
+        self.iou, self.kind, self.coco, self.errors, self.per_class = iou, kind, coco, errors, per_class
 
     def build(self, trainer: Trainer, pl_module: LightningModule) -> VOCMeanAP:
         """Empty records for the classes of the data."""
@@ -157,19 +177,67 @@ class DetectionMetrics(EvaluationMetrics[VOCMeanAP]):
     def figures(self, metric: VOCMeanAP, stage: Stage, trainer: Trainer) -> dict[str, float]:
         """VOC's figure, and COCO's where asked for, from one gathering of all processes' images."""
         label_map = label_map_of(trainer, self)
-        with_coco = self.coco == "always" or (self.coco == "test" and stage == "test")
 
         def evaluate(images: list[ImageResult]) -> dict[str, float]:
             mean, per_class = metric.voc(images)
             found = {f"map_{round(100 * self.iou)}": mean}
             if self.per_class:
-                found |= _by_class("ap", label_map, per_class.tolist())
-            if with_coco:
-                coco = coco_mean_average_precision(images, metric.num_classes)
-                found |= {"map": coco.ap, "map_75": coco.ap_75}
+                found |= by_class("ap", label_map, per_class.tolist())
+            if self.coco in (stage, "always"):
+                figures, by_label = box_figures(images, metric.num_classes)
+                found |= {name: figures[theirs] for name, theirs in COCO_NAMES.items() if is_known(figures[theirs])}
+                if self.per_class:
+                    found |= by_class("ap_coco", label_map, list(by_label.values()))
+            if self.errors in (stage, "always"):
+                cost = split_errors(images, metric.num_classes, iou=self.iou).cost
+                found |= {f"err_{name}": value for name, value in cost._asdict().items()}
             return found
 
         return metric.evaluate_once(evaluate)
+
+
+class LocalizationMetrics(EvaluationMetrics[LocalizationAccuracy]):
+    """`val/localization_accuracy`, class right and IoU at least `iou`; `val/accuracy` of the class; `val/mean_iou`.
+
+    Of the detections of an image the first, that is the best, is its guess; its one object is what was there.
+
+    Args:
+        iou: the overlap that makes a box right.
+    """
+
+    def __init__(self, iou: float = 0.5) -> None:
+        super().__init__()
+        self.iou = iou
+
+    def build(self, trainer: Trainer, pl_module: LightningModule) -> LocalizationAccuracy:
+        """No images yet."""
+        return LocalizationAccuracy(self.iou)
+
+    def feed(self, metric: LocalizationAccuracy, outputs: StepOutput, batch: Any) -> None:
+        """Keep the guess and the object of each image; an image without a guess is wrong."""
+        for target in outputs["targets"]:
+            if len(target["labels"]) != 1:
+                raise ValueError(
+                    f"image {target['image_id']} has {len(target['labels'])} objects; localization is of one object an "
+                    "image: set data.single_object"
+                )
+        guesses = [(found["boxes"][:1], found["labels"][:1]) for found in outputs["preds"]]
+        metric.update(
+            torch.cat([box if len(box) else box.new_zeros(1, 4) for box, _ in guesses]),
+            torch.cat([label if len(label) else label.new_zeros(1) for _, label in guesses]),
+            torch.cat([target["boxes"] for target in outputs["targets"]]),
+            torch.cat([target["labels"] for target in outputs["targets"]]),
+            outputs["image_ids"],
+        )
+
+    def figures(self, metric: LocalizationAccuracy, stage: Stage, trainer: Trainer) -> dict[str, float]:
+        """Shares of right images and classes, and the mean overlap."""
+        found = metric.compute()
+        return {
+            "localization_accuracy": found.accuracy,
+            "accuracy": found.class_accuracy,
+            "mean_iou": found.mean_iou,
+        }
 
 
 class LikelihoodMetrics(EvaluationMetrics[LikelihoodMeans]):
@@ -193,7 +261,12 @@ class LikelihoodMetrics(EvaluationMetrics[LikelihoodMeans]):
         return {name: float(getattr(found, name)) for name in names}
 
 
-def _by_class(prefix: str, label_map: LabelMap, values: Sequence[float]) -> dict[str, float]:
-    return {
-        f"{prefix}_{name}": value for name, value in zip(label_map.names, values, strict=True) if value == value
-    }  # NaN is not logged
+def is_known(value: float) -> bool:
+    """Whether a figure is logged: NaN stands for what there is none of."""
+    return not math.isnan(value)
+
+
+def by_class(prefix: str, label_map: LabelMap, values: Sequence[float]) -> dict[str, float]:
+    """`prefix_<class>` of the classes that occur."""
+    pairs = zip(label_map.names, values, strict=True)
+    return {f"{prefix}_{name}": value for name, value in pairs if is_known(value)}

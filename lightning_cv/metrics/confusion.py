@@ -19,7 +19,7 @@ def detection_confusion(
     """Numbers of objects, (K + 1, K + 1), truth by prediction, background last: row K invented, column K missed.
 
     Detections of at least `score`, best first, each take the object of ANY class that they overlap most among those
-    still free, if by `iou`. A difficult object need not be found, and whatever takes it is not counted.
+    still free, if by `iou`. A difficult object or a crowd need not be found, and whatever takes it is not counted.
     """
     matrix = np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64)
     for image in images:
@@ -28,10 +28,10 @@ def detection_confusion(
         taken = take_in_turn(pairwise_iou(image.boxes[order], image.true_boxes), iou)  # (D,)
         labels, hit = image.labels[order] - 1, taken != NOBODY
         regular = hit.copy()
-        regular[hit] = ~image.difficult[taken[hit]]
+        regular[hit] = ~image.excused[taken[hit]]
         np.add.at(matrix, (image.true_labels[taken[regular]] - 1, labels[regular]), 1)
         np.add.at(matrix[num_classes], labels[~hit], 1)
-        missed = ~image.difficult
+        missed = ~image.excused
         missed[taken[hit]] = False
         np.add.at(matrix[:, num_classes], image.true_labels[missed] - 1, 1)
     return matrix

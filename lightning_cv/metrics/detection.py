@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_cv.contracts import Detections, DetectionTarget, Placement
-from lightning_cv.metrics.coco import CocoPrecision, coco_mean_average_precision
+from lightning_cv.metrics.coco import box_figures
+from lightning_cv.metrics.coco_results import CocoFigures
 from lightning_cv.metrics.records import ImageRecords
 from lightning_cv.metrics.voc import Floats, ImageResult, Kind, voc_mean_average_precision
 
@@ -41,6 +42,8 @@ class DetectionRecords(ImageRecords[ImageResult]):
             true_labels=_whole(target["labels"]),
             difficult=_whole(target["difficult"]).astype(bool),
             size=target["original_size"],
+            crowd=_whole(target["crowd"]).astype(bool) if "crowd" in target else None,
+            areas=_floats(target["areas"]) if "areas" in target else None,
         )
         self._check(record, target["image_id"])
         return record
@@ -98,11 +101,11 @@ class COCOMeanAP(DetectionRecords):
 
     def compute(self) -> Tensor:
         """Average precision, 0 to 1; NaN without any object to find."""
-        return torch.tensor(self.evaluate_once(self.coco).ap)
+        return torch.tensor(self.evaluate_once(self.coco).figures["AP"])
 
-    def coco(self, images: Sequence[ImageResult]) -> CocoPrecision:
+    def coco(self, images: Sequence[ImageResult]) -> CocoFigures:
         """COCO's figures of given images."""
-        return coco_mean_average_precision(images, self.num_classes)
+        return box_figures(images, self.num_classes)
 
 
 def in_pixels_of_the_file(boxes: Tensor, target: DetectionTarget, image_size: Sequence[int]) -> Floats:

@@ -14,7 +14,8 @@ What a kind costs is the average precision that is gained when all its errors ar
 classification error becomes a hit, if it is the best detection that points at an object nobody took, and vanishes
 otherwise; errors of the other three kinds vanish; missed objects are no longer asked for.
 Differs from tidecv 1.0.1: a class without an object is left out of the mean, as COCO does, where tidecv gives it 0; and
-a difficult object, which tidecv has not, need not be found and excuses one detection that takes it.
+a difficult object, which tidecv has not, need not be found and excuses one detection that takes it, and so does a
+crowd, where tidecv measures by the part of the detection that lies in it and excuses any number.
 """
 
 from collections.abc import Sequence
@@ -116,14 +117,14 @@ def split_errors(
 def judge_image(image: ImageResult, iou: float, background_iou: float, max_detections: int) -> Judged:
     """What becomes of each detection of an image, best score first."""
     order = np.argsort(-image.scores, kind="stable")[:max_detections]
-    labels, true_labels = image.labels[order], image.true_labels[~image.difficult]
+    labels, true_labels = image.labels[order], image.true_labels[~image.excused]
     overlaps = pairwise_iou(image.boxes[order], image.true_boxes)  # (D, all)
     own = overlaps * (labels[:, None] == image.true_labels)
-    others = (overlaps - own)[:, ~image.difficult]  # (D, G)
-    on_difficult, own, overlaps = own[:, image.difficult], own[:, ~image.difficult], overlaps[:, ~image.difficult]
+    others = (overlaps - own)[:, ~image.excused]  # (D, G)
+    on_excused, own, overlaps = own[:, image.excused], own[:, ~image.excused], overlaps[:, ~image.excused]
     taken = take_in_turn(own, iou)
     excused = np.zeros(len(order), bool)
-    excused[taken == NOBODY] = take_in_turn(on_difficult[taken == NOBODY], iou) != NOBODY
+    excused[taken == NOBODY] = take_in_turn(on_excused[taken == NOBODY], iou) != NOBODY
     best = own.max(1, initial=0.0)
     verdicts = np.select(
         [

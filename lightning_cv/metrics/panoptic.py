@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_cv.contracts import PanopticTarget
+from lightning_cv.contracts import TrueSegments
 from lightning_cv.metrics.records import ImageRecords
 from lightning_cv.metrics.voc import Floats
 
@@ -65,8 +65,8 @@ class PanopticFigures(NamedTuple):
     rq: Floats  # (K,)
 
 
-def panoptic_image(target: PanopticTarget) -> PanopticImage:
-    """The segments of a target, in the size its `segments` have."""
+def panoptic_image(target: TrueSegments) -> PanopticImage:
+    """The true segments of an image, in the size its `segments` have."""
     labels = target["labels"].cpu().numpy()
     return PanopticImage(
         target["segments"].cpu().numpy(), np.arange(1, len(labels) + 1), labels, target["crowd"].cpu().numpy()

@@ -33,8 +33,15 @@ class ImageResult(NamedTuple):
     labels: NDArray[np.int64]  # (D,), 1 to K
     true_boxes: Floats  # (G, 4)
     true_labels: NDArray[np.int64]  # (G,)
-    difficult: NDArray[np.bool_]  # (G,)
+    difficult: NDArray[np.bool_]  # (G,): VOC's mark of an object that need not be found
     size: tuple[int, int]  # height and width of the file
+    crowd: NDArray[np.bool_] | None = None  # (G,): COCO's mark of a region of many objects; None where none is
+    areas: Floats | None = None  # (G,) px^2, by which COCO tells sizes apart; None for those of the boxes
+
+    @property
+    def excused(self) -> NDArray[np.bool_]:
+        """Objects (G,) that need not be found: difficult ones and crowds."""
+        return self.difficult if self.crowd is None else self.difficult | self.crowd
 
 
 class Precision(NamedTuple):
@@ -113,7 +120,7 @@ def voc_average_precision(
     for image in images:
         mine, truth = image.labels == label, image.true_labels == label
         order = np.argsort(-image.scores[mine], kind="stable")
-        difficult = image.difficult[truth]
+        difficult = image.excused[truth]
         overlaps = pairwise_iou(image.boxes[mine][order], image.true_boxes[truth], inclusive=inclusive)
         verdicts.append(judge(overlaps, difficult, iou, strict=strict))
         scores.append(image.scores[mine][order])

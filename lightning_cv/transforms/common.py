@@ -123,6 +123,8 @@ def prepare(
         target["placement"] = placement
     if "crowd" in sample:
         target["crowd"] = torch.from_numpy(sample["crowd"][kept])
+    if "areas" in sample:
+        target["areas"] = torch.from_numpy(sample["areas"][kept])
     if objects.masks is not None:
         target["masks"] = torch.from_numpy(objects.masks.copy())  # mirrored, its strides are negative
     return PreparedDetection(image_tensor(image), target)

@@ -123,4 +123,10 @@ def prepare_panoptic(
     }
     if placement is not None:
         target["placement"] = placement
+        target["file"] = {
+            "segments": torch.from_numpy(sample["segments"].astype(np.int64)),
+            "labels": torch.from_numpy(sample["labels"]),
+            "is_thing": torch.from_numpy(sample["is_thing"]),
+            "crowd": torch.from_numpy(sample["crowd"]),
+        }
     return PreparedPanoptic(image_tensor(image), target)

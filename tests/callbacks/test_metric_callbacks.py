@@ -3,6 +3,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from oracles.toy_training import (
     MASK_LABELS,
+    SEGMENT_LABELS,
     ToyData,
     ToyTask,
     all_disc,
@@ -10,11 +11,19 @@ from oracles.toy_training import (
     box_batch,
     image_batch,
     mask_batch,
+    panoptic_batch,
+    segments_as_they_are,
     terms_of,
     toy_trainer,
 )
 
-from lightning_cv.callbacks import DetectionMetrics, LikelihoodMetrics, SegmentationMetrics
+from lightning_cv.callbacks import (
+    DetectionMetrics,
+    LikelihoodMetrics,
+    LocalizationMetrics,
+    PanopticMetrics,
+    SegmentationMetrics,
+)
 
 
 def figures(folder, callback, task, data, verb="validate"):
@@ -35,22 +44,110 @@ def test_detection_figures_by_hand(tmp_path):
     data = ToyData([box_batch(0), box_batch(2, images=1)])
     found = figures(tmp_path, DetectionMetrics(per_class=True), ToyTask(all_found), data)
     assert found == {"val/map_50": 1.0, "val/ap_disc": 1.0, "val/ap_star": 1.0}
-    tested = figures(tmp_path, DetectionMetrics(), ToyTask(all_found), data, verb="test")
-    assert tested == pytest.approx({"test/map_50": 1.0, "test/map": 1.0, "test/map_75": 1.0})
-    assert set(figures(tmp_path, DetectionMetrics(iou=0.75, coco="never"), ToyTask(all_found), data, "test")) == {
-        "test/map_75"
-    }
+    plain = DetectionMetrics(iou=0.75, coco="never", errors="never")
+    assert set(figures(tmp_path, plain, ToyTask(all_found), data, "test")) == {"test/map_75"}
+
+
+def test_detection_figures_of_a_test_by_hand(tmp_path):
+    data = ToyData([box_batch(0), box_batch(2, images=1)])
+    found = figures(tmp_path, DetectionMetrics(per_class=True), ToyTask(all_found), data, verb="test")
+    coco = ("map", "map_coco_50", "map_75", "map_small", "mar_1", "mar_10", "mar_100", "mar_small")  # 256 px^2 a box
+    right = ["map_50", *coco, *(f"{kind}_{name}" for kind in ("ap", "ap_coco") for name in ("disc", "star"))]
+    errors = ("classification", "localization", "both", "duplicate", "background", "missed")
+    assert found == pytest.approx(
+        {f"test/{name}": 1.0 for name in right} | {f"test/err_{name}": 0.0 for name in errors}
+    )
+    with pytest.raises(ValueError, match="map_75 would be VOC's figure and COCO's"):
+        DetectionMetrics(iou=0.75)
+
+
+def test_crowds_and_areas_reach_the_figures(tmp_path):
+    def with_crowd(batch):
+        """A crowd of discs over the lower half, in which two detections lie; the object is large by its area."""
+        outputs = all_found(batch)
+        for found, target in zip(outputs["preds"], outputs["targets"], strict=True):
+            target["boxes"] = torch.cat([target["boxes"][:1], torch.tensor([[0.0, 10.0, 16.0, 16.0]])])
+            target["labels"] = target["labels"][:1].repeat(2)
+            target["difficult"] = torch.tensor([False, False])
+            target["crowd"] = torch.tensor([False, True])
+            target["areas"] = torch.tensor([1e4, 2e4], dtype=torch.float64)
+            found["boxes"] = torch.tensor([[2.0, 2.0, 10.0, 10.0], [1.0, 11.0, 4.0, 14.0], [8.0, 11.0, 12.0, 15.0]])
+            found["scores"] = torch.tensor([0.5, 0.9, 0.8])
+            found["labels"] = target["labels"][:1].repeat(3)
+        return outputs
+
+    found = figures(tmp_path, DetectionMetrics(coco="always"), ToyTask(with_crowd), ToyData([box_batch(0)]))
+    assert found["val/map"] == found["val/map_large"] == found["val/map_coco_50"] == pytest.approx(1.0)
+    assert "val/map_small" not in found  # there is none
+    assert found["val/map_50"] == pytest.approx(1 / 3)  # VOC, which knows no crowds, asks for the overlap with it
+
+
+def test_localization_figures_by_hand(tmp_path):
+    def half_right(batch):
+        """The first image right, the second of the wrong class and half as wide, the third without a guess."""
+        outputs = all_found(batch)
+        _, second, third = outputs["preds"]
+        second["labels"] = 3 - second["labels"]
+        second["boxes"][:, 2] = 6.0
+        outputs["preds"][2] = {key: values[:0] for key, values in third.items()}
+        return outputs
+
+    found = figures(tmp_path, LocalizationMetrics(), ToyTask(half_right), ToyData([box_batch(0, images=3)]))
+    third = pytest.approx(1 / 3)
+    assert found == {"val/localization_accuracy": third, "val/accuracy": third, "val/mean_iou": pytest.approx(0.5)}
+    found = figures(tmp_path, LocalizationMetrics(iou=0.4), ToyTask(half_right), ToyData([box_batch(0, images=3)]))
+    assert found["val/localization_accuracy"] == third  # the class is wrong
+    batch = box_batch(0)
+    for key in ("boxes", "labels", "difficult"):
+        batch["targets"][1][key] = batch["targets"][1][key].repeat(2, *[1] * (batch["targets"][1][key].ndim - 1))
+    with pytest.raises(ValueError, match="image img1 has 2 objects; localization is of one object"):
+        figures(tmp_path, LocalizationMetrics(), ToyTask(all_found), ToyData([batch]))
+
+
+def test_panoptic_figures_by_hand(tmp_path):
+    data = ToyData([panoptic_batch(0), panoptic_batch(2, images=1)], SEGMENT_LABELS)
+    found = figures(tmp_path, PanopticMetrics(per_class=True), ToyTask(segments_as_they_are), data)
+    names = [f"{what}{which}" for what in ("pq", "sq", "rq") for which in ("", "_things", "_stuff")]
+    names += ["pq_ground", "pq_disc", "pq_star"]
+    assert found == pytest.approx({f"val/{name}": 1.0 for name in names})
+
+
+def test_panoptic_figures_are_those_of_the_files_pixels(tmp_path):
+    def wrong_class_and_too_wide(batch):
+        """The thing of the second image has the wrong class; that of the first reaches 4 of 16 columns too far."""
+        outputs = segments_as_they_are(batch)
+        first, second = outputs["preds"]
+        first["segments"] = first["segments"].clone()
+        first["segments"][:, 4:] = 2
+        second["labels"] = torch.tensor([0, 3 - second["labels"][1]])
+        return outputs
+
+    data = ToyData([panoptic_batch(0)], SEGMENT_LABELS)
+    found = figures(tmp_path, PanopticMetrics(per_class=True), ToyTask(wrong_class_and_too_wide), data)
+    # ground: of 15 counted columns 7 (IoU 7 / 15, a miss and a false one) and all 15; disc: 16 of 24 columns, and a
+    # false one; star: a miss
+    ground, disc = 1 / (1 + 0.5 + 0.5), (16 / 24) / (1 + 0.5)
+    assert found["val/pq_ground"] == pytest.approx(ground)
+    assert found["val/pq_disc"] == pytest.approx(disc)
+    assert found["val/pq_star"] == 0.0
+    assert found["val/pq"] == pytest.approx((ground + disc) / 3)
+    assert found["val/pq_things"] == pytest.approx(disc / 2)
+    assert found["val/pq_stuff"] == pytest.approx(ground)
 
 
 def test_half_of_the_objects_missed(tmp_path):
     def only_discs(batch):
         outputs = all_found(batch)
         for found in outputs["preds"]:
-            found["boxes"][found["labels"] == 2] += 50.0
+            found |= {key: values[found["labels"] == 1] for key, values in found.items()}
         return outputs
 
-    found = figures(tmp_path, DetectionMetrics(coco="always"), ToyTask(only_discs), ToyData([box_batch(0, images=4)]))
-    assert found == pytest.approx({"val/map_50": 0.5, "val/map": 0.5, "val/map_75": 0.5})
+    metrics = DetectionMetrics(coco="always", errors="always")
+    found = figures(tmp_path, metrics, ToyTask(only_discs), ToyData([box_batch(0, images=4)]))
+    for name in ("map_50", "map", "map_75", "mar_100"):
+        assert found[f"val/{name}"] == pytest.approx(0.5)
+    assert found["val/err_missed"] == pytest.approx(0.5)  # as tidecv does, the missed are no longer asked for
+    assert found["val/err_classification"] == 0.0
 
 
 def test_likelihood_means_count_images_not_batches(tmp_path):

@@ -4,6 +4,7 @@ import torch
 from oracles.toy_training import (
     BOX_LABELS,
     MASK_LABELS,
+    SEGMENT_LABELS,
     ToyData,
     ToyTask,
     all_disc,
@@ -11,17 +12,26 @@ from oracles.toy_training import (
     box_batch,
     image_batch,
     mask_batch,
+    panoptic_batch,
+    segments_as_they_are,
     terms_of,
     toy_trainer,
 )
 from PIL import Image
 
 from lightning_cv import tracking
-from lightning_cv.callbacks import DetectionPreview, LatentTraversal, ReconstructionPreview, SegmentationPreview
+from lightning_cv.callbacks import (
+    DetectionPreview,
+    LatentTraversal,
+    PanopticPreview,
+    ReconstructionPreview,
+    SegmentationPreview,
+)
 
 KINDS = {
     "segmentation": (SegmentationPreview, all_disc, mask_batch, MASK_LABELS),
     "detection": (DetectionPreview, all_found, box_batch, BOX_LABELS),
+    "panoptic": (PanopticPreview, segments_as_they_are, panoptic_batch, SEGMENT_LABELS),
     "reconstruction": (ReconstructionPreview, terms_of, image_batch, BOX_LABELS),
     "traversal": (LatentTraversal, terms_of, image_batch, BOX_LABELS),
 }

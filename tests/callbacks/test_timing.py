@@ -27,7 +27,7 @@ def test_images_over_training_seconds_without_validation(tmp_path):
 def test_waiting_for_batches_is_told(tmp_path):
     class Late(list):
         def __getitem__(self, index):
-            time.sleep(0.1)
+            time.sleep(0.5)  # much, for a machine that is busy
             return super().__getitem__(index)
 
     data = ToyData([image_batch(0), image_batch(2)])

@@ -3,7 +3,7 @@ import pytest
 from oracles.detection_errors import KINDS, confusion, split
 from oracles.drawn_detections import draw_results
 
-from lightning_cv.metrics.coco import coco_mean_average_precision
+from lightning_cv.metrics.coco import box_figures
 from lightning_cv.metrics.confusion import DetectionConfusion, detection_confusion
 from lightning_cv.metrics.errors import DetectionErrors, split_errors
 from lightning_cv.metrics.matching import take_in_turn
@@ -101,7 +101,7 @@ def test_the_average_precision_is_cocos():
     rng = np.random.default_rng(6)
     for _ in range(30):
         images = draw_results(rng, 4, 2)
-        expected = coco_mean_average_precision(images, 2).ap_50
+        expected = box_figures(images, 2).figures["AP50"]
         assert split_errors(images, 2).ap == pytest.approx(expected, abs=1e-9, nan_ok=True)
 
 

@@ -5,10 +5,12 @@ from lightning import LightningDataModule, LightningModule, Trainer
 from torch import nn
 from torch.utils.data import DataLoader
 
-from lightning_cv.contracts import LabelMap, Posterior
+from lightning_cv.contracts import LabelMap, Placement, Posterior
 
 BOX_LABELS = LabelMap(("disc", "star"), 1, (1, 2))
 MASK_LABELS = LabelMap(("background", "disc"), 0, (0, 1))
+SEGMENT_LABELS = LabelMap(("ground", "disc", "star"), 0, (1, 2, 3))
+SEGMENT_THINGS = (False, True, True)
 
 
 class ToyData(LightningDataModule):
@@ -16,7 +18,7 @@ class ToyData(LightningDataModule):
 
     def __init__(self, batches, label_map=BOX_LABELS):
         super().__init__()
-        self.batches, self.label_map = batches, label_map
+        self.batches, self.label_map, self.is_thing = batches, label_map, SEGMENT_THINGS
 
     def train_dataloader(self):
         return DataLoader(self.batches, batch_size=None)
@@ -91,6 +93,32 @@ def box_batch(first, images=2, size=16):
         for n in range(images)
     ]  # fmt: skip
     return {"images": torch.full((images, 3, size, size), first / 10), "targets": targets}
+
+
+def panoptic_batch(first, images=2, size=16):
+    """Images whose file, twice as large, is half ground (0) and half one thing of class 1 or 2, a void column first."""
+    targets = []
+    for n in range(images):
+        file = torch.full((2 * size, 2 * size), 1)
+        file[:, size:] = 2
+        file[:, 0] = 0
+        truth = {"labels": torch.tensor([0, 1 + (first + n) % 2]), "is_thing": torch.tensor([False, True]),
+                 "crowd": torch.tensor([False, False])}  # fmt: skip
+        targets.append(
+            {"image_id": f"img{first + n}", "segments": file[::2, 1::2].contiguous(), **truth,
+             "original_size": (2 * size, 2 * size), "placement": Placement(0.5, 0.5),
+             "file": {"segments": file, **truth}}
+        )  # fmt: skip
+    return {"images": torch.full((images, 3, size, size), first / 10), "targets": targets}
+
+
+def segments_as_they_are(batch):
+    """Every segment found exactly."""
+    found = [
+        {"segments": t["segments"], "labels": t["labels"], "scores": torch.tensor([1.0, 0.75])}
+        for t in batch["targets"]
+    ]
+    return {"preds": found, "targets": batch["targets"], "image_ids": [t["image_id"] for t in batch["targets"]]}
 
 
 def image_batch(first, images=2):

@@ -1,0 +1,35 @@
+"""Divisions of an image into segments. Letters: N segments; H, W of the net's image; h, w of the file."""
+
+import torch
+from torch import Tensor
+
+from lightning_cv.contracts import FoundSegments, Placement
+
+
+def in_file_pixels(found: FoundSegments, placement: Placement, size: tuple[int, int]) -> FoundSegments:
+    """The segments of a prepared image in the pixels of its file of `size` (h, w).
+
+    A pixel of the file takes the segment of the prepared image's pixel in which its centre lies. Segments without a
+    pixel left are dropped, the others numbered anew.
+    """
+    height, width = found["segments"].shape
+    rows = _positions(size[0], placement.y_scale, placement.top, height).to(found["segments"].device)
+    columns = _positions(size[1], placement.x_scale, placement.left, width).to(found["segments"].device)
+    return drop_empty(found | {"segments": found["segments"][rows[:, None], columns]})
+
+
+def drop_empty(found: FoundSegments) -> FoundSegments:
+    """The segments that have a pixel, numbered anew in their order."""
+    number = len(found["labels"])
+    seen = torch.bincount(found["segments"].flatten(), minlength=number + 1)[1:] > 0  # (N,)
+    table = torch.cat([seen.new_zeros(1, dtype=torch.int64), torch.where(seen, seen.cumsum(0), 0)])
+    kept: FoundSegments = {"segments": table[found["segments"]], "labels": found["labels"][seen]}
+    if "scores" in found:
+        kept["scores"] = found["scores"][seen]
+    return kept
+
+
+def _positions(length: int, scale: float, start: float, limit: int) -> Tensor:
+    """Position in the prepared image of each pixel's centre along a side of the file, (length,)."""
+    centres = torch.arange(length, dtype=torch.float64) + 0.5
+    return (centres * scale + start).floor().long().clamp(0, limit - 1)
