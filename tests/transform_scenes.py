@@ -55,6 +55,11 @@ def add_slivers(numbers, rng):
     numbers[0, -1] = first + 3
 
 
+def has_slivers(seed):
+    """Whether the scene of a seed has objects a pixel wide."""
+    return seed % 10 == 3
+
+
 def scene(seed, slivers=True):
     """Drawn objects with labels, and colours by label, of their own; every fifth seed has none, every tenth slivers.
 
@@ -69,7 +74,7 @@ def scene(seed, slivers=True):
     for number, box in enumerate(drawn):
         if number and (box[2:] - box[:2] < 4).any():
             numbers[numbers == number] = 0
-    if slivers and seed % 10 == 3:
+    if slivers and has_slivers(seed):
         add_slivers(numbers, rng)
     masks = numbers == np.setdiff1d(numbers, [0])[:, None, None]
     labels = rng.permutation(12)[: len(masks)] + 1
