@@ -55,11 +55,6 @@ def add_slivers(numbers, rng):
     numbers[0, -1] = first + 3
 
 
-def has_slivers(seed):
-    """Whether the scene of a seed has objects a pixel wide."""
-    return seed % 10 == 3
-
-
 def scene(seed, slivers=True):
     """Drawn objects with labels, and colours by label, of their own; every fifth seed has none, every tenth slivers.
 
@@ -74,7 +69,7 @@ def scene(seed, slivers=True):
     for number, box in enumerate(drawn):
         if number and (box[2:] - box[:2] < 4).any():
             numbers[numbers == number] = 0
-    if slivers and has_slivers(seed):
+    if slivers and seed % 10 == 3:
         add_slivers(numbers, rng)
     masks = numbers == np.setdiff1d(numbers, [0])[:, None, None]
     labels = rng.permutation(12)[: len(masks)] + 1
@@ -159,6 +154,16 @@ def told_labels(image):
     pixels = image.permute(1, 2, 0).numpy() * 255
     nearest = (pixels @ PALETTE.T - (PALETTE**2).sum(1) / 2).argmax(-1)  # the least squared distance
     return PALETTE_LABELS[nearest]
+
+
+def unblended(image, tolerance=12):
+    """Pixels (H, W) of a tensor (3, H, W) within `tolerance`, of 255, of a colour of the palette.
+
+    Where an object is thin or a sliver, a resized picture mixes its colour with the next one's, and what comes out may
+    be nearest to that of a third label.
+    """
+    pixels = image.permute(1, 2, 0).numpy() * 255
+    return (np.abs(pixels[:, :, None] - PALETTE).max(-1) <= tolerance).any(-1)
 
 
 def inner(values, around=2):
