@@ -1,6 +1,5 @@
 """`fit`, `validate` and `test`: an experiment file, trained or evaluated in a run folder of its own."""
 
-import json
 import logging
 import os
 import shutil
@@ -15,18 +14,18 @@ from typing import Any, NamedTuple
 
 import yaml
 from jsonargparse import Namespace, set_parsing_settings
-from lightning import Callback, LightningModule, Trainer
+from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from lightning_cv import __version__, tracking
+from lightning_cv import tracking
 from lightning_cv.callbacks.predictions import SavePredictions
 from lightning_cv.callbacks.reproducible import CounterRandomness
 from lightning_cv.checkpoints import AtomicCheckpointIO, load_checkpoint
-from lightning_cv.cli import run_folder
+from lightning_cv.cli import record, run_folder
 from lightning_cv.cli.diagnose import constructor_words, explain, unknown_section
 from lightning_cv.cli.experiments import expand_configs
 from lightning_cv.cli.memory import keep_freed_memory
-from lightning_cv.cli.settings import Settings, checkpoint_to_test, differences, flatten, untrained
+from lightning_cv.cli.settings import Settings, checkpoint_to_test, differences, untrained
 from lightning_cv.cli.target import Target
 from lightning_cv.datamodules.base import DataModule
 from lightning_cv.errors import UserError
@@ -58,24 +57,6 @@ class Launched(NamedTuple):
     kept: bool = True
     """Whether the folder is there still: that of a fast_dev_run is thrown away."""
     to_test: str = "best"
-
-
-class RunRecord(Callback):
-    """Keeps the run's settings in every checkpoint, so that a checkpoint can be used without its folder."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Tell the loggers what the settings do not say: the classes of the data, and the code's version."""
-        label_map = getattr(getattr(trainer, "datamodule", None), "label_map", None)
-        classes = {"data.classes": list(label_map.names)} if label_map is not None else {}
-        for logger in trainer.loggers:
-            logger.log_hyperparams(classes | {"code.version": __version__, "code.commit": run_folder.commit()})
-
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add the settings beside what the task keeps there."""
-        checkpoint.setdefault(CHECKPOINT_KEY, {})["settings"] = self.settings
 
 
 class ExperimentCLI(LightningCLI):
@@ -207,7 +188,7 @@ class ExperimentCLI(LightningCLI):
         config["callbacks"] = [
             *(config["callbacks"] or []),
             CounterRandomness(self.config.seed_everything),
-            RunRecord(self.settings),
+            record.RunRecord(self.settings),
         ]
         if (folder := self.config.get("save_predictions")) is not None:
             config["callbacks"].append(SavePredictions(folder))
@@ -272,8 +253,10 @@ def _run(cli: ExperimentCLI, ckpt: Path | None) -> Launched:
     try:
         with run_folder.RunLock(cli.run_dir) if first else nullcontext():
             if first:
-                _write_record(cli)
-            _tell_loggers(trainer, cli.settings)
+                record.begin(
+                    cli.run_dir, cli.settings, ["lightning-cv", cli.verb, *cli.asked], cli.config.seed_everything
+                )
+            record.tell_loggers(trainer, cli.settings)
             if ckpt is not None and cli.verb == "fit":
                 tracking.rewind(trainer, load_checkpoint(ckpt)["global_step"])
             verb = getattr(trainer, cli.verb)
@@ -293,38 +276,13 @@ def _run(cli: ExperimentCLI, ckpt: Path | None) -> Launched:
             cli.discard()
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     if first:
-        _write_results(cli.run_dir, metrics, time.perf_counter() - begun)
+        record.end(cli.run_dir, metrics, time.perf_counter() - begun)
         if cli.config_init.target is not None:
             print(cli.config_init.target.verdict(metrics), end="")
     if cli.throw_away:
         cli.discard()
     to_test = checkpoint_to_test(getattr(cli.datamodule, "splits", {}))
     return Launched(cli.run_dir, metrics, not cli.throw_away, to_test)
-
-
-def _write_record(cli: ExperimentCLI) -> None:
-    """What made this run. A resumed run keeps its first record and adds a line on each return."""
-    record = run_folder.environment(["lightning-cv", cli.verb, *cli.asked], cli.config.seed_everything)
-    place = cli.run_dir / run_folder.ENVIRONMENT
-    if (cli.run_dir / run_folder.CONFIG).exists() and place.exists():
-        first = json.loads(place.read_text())
-        record = first | {"resumed": [*first.get("resumed", []), record]}
-    elif not (cli.run_dir / run_folder.CONFIG).exists():
-        text = yaml.safe_dump(cli.settings, sort_keys=False)
-        (cli.run_dir / run_folder.CONFIG).write_text(text)
-    run_folder.write_json(place, record)
-
-
-def _write_results(folder: Path, metrics: dict[str, float], seconds: float) -> None:
-    """The last value of every metric, and the wall seconds, those before a resume included where they are known."""
-    place = folder / "results.json"
-    before = json.loads(place.read_text()) if place.exists() else {}
-    run_folder.write_json(place, before | metrics | {"seconds": round(before.get("seconds", 0.0) + seconds, 2)})
-
-
-def _tell_loggers(trainer: Trainer, settings: Settings) -> None:
-    for logger in trainer.loggers:
-        logger.log_hyperparams(flatten(settings))
 
 
 def _report(verb: str, argv: list[str]) -> int:

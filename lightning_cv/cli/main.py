@@ -19,6 +19,7 @@ VERBS = {
     "predict": ("use a checkpoint on images of your own", "lightning_cv.cli.predict:main"),
     "evaluate": ("score saved predictions in the official formats", "lightning_cv.tools.evaluate:main"),
     "sync": ("send runs that W&B logged offline", "lightning_cv.cli.sync:main"),
+    "dashboard": ("save the W&B workspace that compares betas", "lightning_cv.sweeps.dashboard:main"),
     "list": ("all experiments with task, data and target", "lightning_cv.cli.listing:main"),
     "init": ("copy the experiments into a folder of yours", "lightning_cv.cli.init:main"),
     "data": ("fetch, draw, check, measure and look at data sets", "lightning_cv.tools.data:main"),

@@ -45,6 +45,22 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> Settings:
     return flat
 
 
+def as_tree(settings: Mapping[str, Any]) -> Settings:
+    """The settings under the parts of their short keys, for a logger that joins nested names with dots, as W&B does.
+
+    >>> as_tree({"model": {"class_path": "a.VAEModule", "init_args": {"beta": 4.0}}})
+    {'model': {'class_path': 'a.VAEModule', 'beta': 4.0}}
+    """
+    tree: Settings = {}
+    for key, value in flatten(settings).items():
+        *names, last = key.split(".")
+        place = tree
+        while names and isinstance(place.setdefault(names[0], {}), dict):
+            place = place[names.pop(0)]
+        place[".".join([*names, last])] = value  # below a name that is a value itself, the rest stays one name
+    return tree
+
+
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:
     """The settings that differ, by dotted short key; a key that only one side has is None on the other."""
     old, new = flatten(before), flatten(now)

@@ -10,17 +10,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
 from lightning_cv.errors import UserError
+from lightning_cv.tools.wandb_server import ask_server
 
 COMMAND = (sys.executable, "-m", "wandb", "sync")
-PUBLIC_SERVER = "https://api.wandb.ai"
-ANSWERS_WITHIN = 10.0
-"""Seconds that the server has to answer."""
 
 
 def main(argv: list[str]) -> int:
@@ -57,22 +53,6 @@ def is_sent(run: Path) -> bool:
     """Whether W&B has marked every log in the folder as sent, and nothing was logged since."""
     marks = [(path, path.with_name(f"{path.name}.synced")) for path in run.glob("run-*.wandb")]
     return all(mark.exists() and mark.stat().st_mtime >= path.stat().st_mtime for path, mark in marks)
-
-
-def ask_server() -> None:
-    """An error unless someone is logged in and the server answers, with whatever status."""
-    from lightning_cv.tracking import logged_in  # imports wandb, which takes a second
-
-    server = os.environ.get("WANDB_BASE_URL", PUBLIC_SERVER).rstrip("/")
-    try:
-        urllib.request.urlopen(f"{server}/healthz", timeout=ANSWERS_WITHIN).close()
-    except urllib.error.HTTPError:
-        pass  # it is there
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        raise UserError(f"the W&B server {server} does not answer ({reason}): nothing was sent") from None
-    if not logged_in():
-        raise UserError("nobody is logged in to W&B: run `wandb login`, or set WANDB_API_KEY; nothing was sent")
 
 
 def send(run: Path, timeout: float) -> str | None:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sized
+from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import cv2
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from lightning_cv.contracts import DetectionBatch, DetectionSample, Draw, LabelMap, Placement
 from lightning_cv.datamodules.batches import collate_detection
 from lightning_cv.datamodules.sampling import CounterBatchSampler
+from lightning_cv.datasets.checksum import checksum_of_files
 from lightning_cv.ops.counters import mix
 from lightning_cv.transforms import DetectionTransform, EvalTransform, Mosaic
 
@@ -114,6 +116,18 @@ class DataModule(LightningDataModule, ABC):
     @abstractmethod
     def prepare_image(self, image: NDArray[np.uint8], /) -> Tensor:
         """The tensor (C, H, W) that evaluation would make of one RGB image (H, W, 3), for prediction."""
+
+    def files_of(self, use: str) -> list[Path]:
+        """The lists and annotations that say what "train", "val" or "test" is; none where a data module has none."""
+        return []
+
+    def checksum(self, use: str) -> str | None:
+        """What "train", "val" or "test" is, in 16 hex digits: of `files_of`; None where a data module does not say.
+
+        Pictures that annotations belong to are named by them and not read.
+        """
+        files = self.files_of(use)
+        return checksum_of_files(files) if files else None
 
     def batches_per_epoch(self) -> int:
         """Training batches of an epoch in this process, under the trainer's `limit_train_batches`.

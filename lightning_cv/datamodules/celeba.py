@@ -1,5 +1,7 @@
 """CelebA's faces as a data module. Letters: N images of a batch; A attributes; S side of an image."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -8,7 +10,15 @@ from torch import Tensor
 from lightning_cv.contracts import Draw, ImageBatch, LabelMap
 from lightning_cv.datamodules.base import BatchDataset, DataModule
 from lightning_cv.datamodules.folder import collate_images
-from lightning_cv.datasets.celeba import PARTITION_FILE, PARTITIONS, CelebAFaces, CelebATable, read_celeba
+from lightning_cv.datasets.celeba import (
+    ATTRIBUTES_FILE,
+    IDENTITY_FILE,
+    PARTITION_FILE,
+    PARTITIONS,
+    CelebAFaces,
+    CelebATable,
+    read_celeba,
+)
 from lightning_cv.datasets.errors import DataError
 from lightning_cv.transforms.autoencoder import AutoencoderEval, AutoencoderTrain
 
@@ -83,6 +93,10 @@ class CelebADataModule(DataModule):
         """Reads the lists, and the faces that a stage needs if they are kept in memory."""
         for use in {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ()):
             self.source(use)
+
+    def files_of(self, use: str) -> list[Path]:
+        """The lists of all faces."""
+        return [self.table.folder.parent / name for name in (ATTRIBUTES_FILE, PARTITION_FILE, IDENTITY_FILE)]
 
     @property
     def table(self) -> CelebATable:

@@ -70,6 +70,10 @@ class _CocoFolder(DataModule, Generic[Source]):
             self._sources[use] = source
         return self._sources[use]
 
+    def files_of(self, use: str) -> list[Path]:
+        """The json of the split."""
+        return [self.source(use).source]  # type: ignore[arg-type]  # the base class takes any word
+
     def path(self, pattern: str | None, use: Use) -> str | None:
         """A path below the root with the split and the year filled in."""
         return None if pattern is None else pattern.format(split=self.splits[use], year=self.year)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lightning_cv.contracts import Draw, ImageBatch, LabelMap
 from lightning_cv.datamodules.base import DataModule
+from lightning_cv.datasets.checksum import checksum_of_tensors
 from lightning_cv.datasets.dsprites import (
     FACTOR_NAMES,
     FACTOR_SIZES,
@@ -26,6 +27,9 @@ from lightning_cv.datasets.fetch import fetch
 
 SPLIT_SEED = 2017
 """Seed of the division into train, val and test."""
+
+_AT_ONCE = 65_536
+"""Sprites read at once for a checksum: 34 MB."""
 
 
 class SpriteBatch(ImageBatch):
@@ -133,6 +137,12 @@ class DSpritesDataModule(DataModule):
         if self._packed is None:
             self._packed = open_sprites(self.root)
         return Sprites(self._packed, self._rows[name], self.size, self.fixed)
+
+    def checksum(self, use: str) -> str:
+        """Of the sprites themselves, so that drawn ones and the original's differ."""
+        sprites = self.split(use)
+        parts = (sprites.rows[first : first + _AT_ONCE] for first in range(0, len(sprites), _AT_ONCE))
+        return checksum_of_tensors(torch.from_numpy(np.asarray(sprites.packed[rows])) for rows in parts)
 
     def train_set(self) -> Sprites:
         """All sprites that are not held out."""

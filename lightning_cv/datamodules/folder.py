@@ -1,5 +1,7 @@
 """A plain folder of pictures as a data module, and what it shares with faces. Letters: N images of a batch; C, S."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -7,6 +9,7 @@ from torch import Tensor
 
 from lightning_cv.contracts import ImageBatch, LabelMap
 from lightning_cv.datamodules.base import BatchDataset, DataModule
+from lightning_cv.datasets.checksum import checksum_of_names
 from lightning_cv.datasets.folder import FolderImages, find_pictures, split_pictures
 from lightning_cv.datasets.repairs import Repairs
 from lightning_cv.transforms.autoencoder import AutoencoderEval, AutoencoderTrain, PreparedImage
@@ -82,6 +85,11 @@ class ImageFolderDataModule(DataModule):
         for use in missing:
             self._sources[use] = FolderImages(self.root, parts[use], repairs, shrink, self.check)
         repairs.tell(self.root)
+
+    def checksum(self, use: str) -> str:
+        """Of the names and sizes of the pictures."""
+        root = Path(self.root)
+        return checksum_of_names(root, (root / name for name in self.source(use).names))
 
     def train_set(self) -> BatchDataset[ImageBatch]:
         """Batches, mirrored at random."""

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, from_numpy
 
 from lightning_cv.datamodules.base import DataModule
+from lightning_cv.datasets.checksum import checksum_of_tensors
 from lightning_cv.datasets.digits import digit_labels, load_digit_splits
 from lightning_cv.datasets.errors import DataError
 from lightning_cv.datasets.fetch import fetch
@@ -41,6 +42,11 @@ class _SmallImages(DataModule):
         if name not in self._splits:
             self._splits |= self.load((name,))
         return self._splits[name]
+
+    def checksum(self, use: str) -> str:
+        """Of the pixels and classes as they lie in memory."""
+        images = self.split(use)
+        return checksum_of_tensors([images.images, images.labels])
 
     def train_set(self) -> InMemoryImages:
         """The training images."""

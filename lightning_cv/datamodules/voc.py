@@ -1,6 +1,7 @@
 """VOC folders as data modules: the real ones, and any folder in that layout with class names of its own."""
 
 from abc import abstractmethod
+from pathlib import Path
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -11,6 +12,7 @@ from lightning_cv.contracts import LabelMap, SegmentationBatch
 from lightning_cv.datamodules.base import BatchDataset, DataModule, DetectionDataModule
 from lightning_cv.datamodules.batches import collate_segmentation
 from lightning_cv.datasets.fetch import fetch
+from lightning_cv.datasets.repairs import Repairs
 from lightning_cv.datasets.voc import (
     VOC_CLASSES,
     VOCDetection,
@@ -19,7 +21,7 @@ from lightning_cv.datasets.voc import (
     voc_box_labels,
     voc_mask_labels,
 )
-from lightning_cv.datasets.voc_lists import SBD, years_of
+from lightning_cv.datasets.voc_lists import SBD, Kind, Listed, read_split, years_of
 from lightning_cv.transforms import (
     DetectionTransform,
     EvalTransform,
@@ -41,6 +43,10 @@ class _VOCFolder(DataModule, Generic[Source]):
         self.root, self.year, self.splits, self.names_of_objects = root, year, splits, class_names
         self.cache, self.download = cache, download
         self._sources: dict[str, Source] = {}
+
+    def listed(self, use: str, kind: Kind) -> list[Listed]:
+        """The images for "train", "val" or "test", as the lists have them."""
+        return read_split(self.root, self.year, kind, self.splits[use], Repairs())
 
     @abstractmethod
     def read(self, use: str) -> Source:
@@ -109,6 +115,10 @@ class VOCDetectionDataModule(_VOCFolder[VOCDetection], DetectionDataModule):
         self.keep_difficult, self.strict, self.single_object = keep_difficult, strict, single_object
         self.label_map: LabelMap = voc_box_labels(names)
 
+    def files_of(self, use: str) -> list[Path]:
+        """The annotations of the listed images, in their order."""
+        return [item.xml for item in self.listed(use, "Main")]
+
     def read(self, use: str) -> VOCDetection:
         """The samples for "train", "val" or "test"."""
         keep = self.keep_difficult or use != "train"
@@ -147,6 +157,10 @@ class VOCInstancesDataModule(_VOCFolder[VOCInstances], DetectionDataModule):
         self.train_transform, self.eval_transform, self.strict = train_transform, eval_transform, strict
         self.label_map: LabelMap = voc_box_labels(names)
 
+    def files_of(self, use: str) -> list[Path]:
+        """The annotations and object masks of the listed images, in their order."""
+        return [file for item in self.listed(use, "Segmentation") for file in (item.xml, item.object_mask)]
+
     def read(self, use: str) -> VOCInstances:
         """The samples for "train", "val" or "test"."""
         return VOCInstances(self.root, self.year, self.splits[use], self.names_of_objects, self.cache, self.strict)
@@ -180,6 +194,10 @@ class VOCSegmentationDataModule(_VOCFolder[VOCSegmentation]):
         super().__init__(root, year, splits, names, cache, download, batch_size, num_workers, eval_batch_size)
         self.train_transform, self.eval_transform, self.strict = train_transform, eval_transform, strict
         self.label_map: LabelMap = voc_mask_labels(names)
+
+    def files_of(self, use: str) -> list[Path]:
+        """The class masks of the listed images, in their order."""
+        return [item.class_mask for item in self.listed(use, "Segmentation")]
 
     def read(self, use: str) -> VOCSegmentation:
         """The samples for "train", "val" or "test"."""

@@ -159,7 +159,7 @@ class VOCInstances:
         repairs.tell(source)
         self.ids = [item.image_id for item in listed]
         self._class_masks = [item.class_mask for item in listed]
-        self._object_masks = [item.folder / "SegmentationObject" / f"{item.image_id}.png" for item in listed]
+        self._object_masks = [item.object_mask for item in listed]
         refuse_missing([*self._class_masks, *self._object_masks], split)
         kinds = (SMALL_PICTURE, UNSEEN_OBJECT, UNKNOWN_MASK)
         self.repairs = SampleRepairs(source, root, kinds, len(self), strict)

@@ -39,10 +39,20 @@ class Listed(NamedTuple):
         return self.folder / ("img" if self.of_sbd else "JPEGImages") / f"{self.image_id}.jpg"
 
     @property
+    def xml(self) -> Path:
+        """Its annotated boxes."""
+        return self.folder / "Annotations" / f"{self.image_id}.xml"
+
+    @property
     def class_mask(self) -> Path:
         """Its class mask."""
         name = f"cls/{self.image_id}.mat" if self.of_sbd else f"SegmentationClass/{self.image_id}.png"
         return self.folder / name
+
+    @property
+    def object_mask(self) -> Path:
+        """Its object mask, of VOC's own images."""
+        return self.folder / "SegmentationObject" / f"{self.image_id}.png"
 
 
 def read_split(root: str | Path, year: str, kind: Kind, split: str, repairs: Repairs) -> list[Listed]:

@@ -57,7 +57,7 @@ def read_annotations(
     paths: list[Path] = []
     rows: list[Annotated] = []
     for number, item in enumerate(listed):
-        file = item.folder / "Annotations" / f"{item.image_id}.xml"
+        file = item.xml
         tree = parse_annotation(file)
         paths.append(pictures.named_by(file, tree, item))
         rows += _rows(file, tree, number, label_of, repairs)

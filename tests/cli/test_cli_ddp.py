@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from lightning_cv.sweeps import dashboard
+
 SHORT = [
     "--trainer.accelerator=cpu",
     "--trainer.max_epochs=1",
@@ -40,6 +42,18 @@ def inspected(log, *options):
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
 
 
+def settings_of(whole):
+    """The configuration as W&B's columns name it: nested names joined with dots."""
+
+    def joined(tree, prefix=""):
+        flat = {}
+        for name, value in tree.items():
+            flat |= joined(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        return flat
+
+    return joined(whole["config"])
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("experiment", CASES)
 def test_two_processes_log_one_run_with_everything_in_it(experiment, tmp_path):
@@ -47,9 +61,20 @@ def test_two_processes_log_one_run_with_everything_in_it(experiment, tmp_path):
     (run,) = tmp_path.glob("runs/*/*/*")
     (log,) = tmp_path.rglob("*.wandb")
     assert log.is_relative_to(run / "wandb")
-    text, summary = inspected(log), inspected(log, "--summary")
-    for setting in ("model.net.class_path", "trainer.max_epochs", "data.batch_size", "data.classes", "code.commit"):
-        assert setting in summary
+    text, whole = inspected(log), json.loads(inspected(log, "--summary"))
+    config, summary = settings_of(whole), json.dumps(whole["summary"])
+    for setting in (
+        "model.net.class_path",
+        "trainer.max_epochs",
+        "data.batch_size",
+        "checksum_train",
+        "checksum_val",
+        "classes",
+        "code.version",
+        "code.commit",
+    ):
+        assert config[setting], setting
+    assert config["data.batch_size"] == 2
     for figure in ("train/loss", "train/images_per_s", "trainer/global_step"):
         assert figure in summary
     media = [path.name for path in run.glob("wandb/*/files/media/**/*") if path.is_file()]
@@ -68,7 +93,9 @@ def test_two_processes_log_one_run_with_everything_in_it(experiment, tmp_path):
     else:
         assert "previews/traversal" in text
         assert "previews/reconstruction" in text
-        assert "model.beta" in summary
+        assert config[dashboard.BETA] == 4
+        assert config[dashboard.SEED] == 0
+        assert all(name in summary for name in (*dashboard.TERMS, *dashboard.PICTURES))
         assert "val/elbo" in summary
 
 

@@ -1,6 +1,8 @@
 """Settings flattened to the keys people type, and compared."""
 
-from lightning_cv.cli.settings import differences, flatten
+from typing import Any
+
+from lightning_cv.cli.settings import as_tree, differences, flatten
 
 SETTINGS = {
     "seed_everything": 1,
@@ -36,21 +38,25 @@ def test_differences_name_the_key_and_both_values() -> None:
     assert differences(SETTINGS, SETTINGS) == []
 
 
-def test_loggers_are_told_the_classes_and_the_code(tmp_path) -> None:
-    from lightning.pytorch.loggers.logger import DummyLogger
-    from oracles.toy_training import BOX_LABELS, ToyData, ToyTask, all_found, box_batch, toy_trainer
+def test_a_tree_has_the_same_keys_one_level_a_dot() -> None:
+    tree = as_tree(SETTINGS)
+    assert tree["model"] == {
+        "class_path": "p.VAEModule",
+        "beta": 4.0,
+        "net": {"class_path": "p.Net", "width": 6},
+    }
+    assert tree["trainer"]["callbacks"]["0"] == {"A": {"class_path": "p.A", "n": 1}}
+    assert joined(tree) == flatten(SETTINGS)
 
-    from lightning_cv import __version__
-    from lightning_cv.cli.fit import RunRecord
 
-    told = {}
+def test_a_name_that_is_a_value_and_a_prefix_loses_neither() -> None:
+    settings = {"model": {"lr_scales": {"net": 0.1, "net.backbone": 0.3, "net.backbone.stem": 0.5}, "beta": 1}}
+    assert joined(as_tree(settings)) == flatten(settings)
 
-    class Told(DummyLogger):
-        def log_hyperparams(self, settings):
-            told.update(settings)
 
-    trainer = toy_trainer(tmp_path, callbacks=[RunRecord({})], logger=Told())
-    trainer.fit(ToyTask(all_found), datamodule=ToyData([box_batch(0)], BOX_LABELS))
-    assert told["data.classes"] == ["disc", "star"]
-    assert told["code.version"] == __version__
-    assert set(told) == {"data.classes", "code.version", "code.commit"}
+def joined(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The names of a tree as W&B shows them."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= joined(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
