@@ -25,7 +25,7 @@ from lightning_cv.cli import record, run_folder
 from lightning_cv.cli.diagnose import constructor_words, explain, unknown_section
 from lightning_cv.cli.experiments import expand_configs
 from lightning_cv.cli.memory import keep_freed_memory
-from lightning_cv.cli.settings import Settings, checkpoint_to_test, differences, untrained
+from lightning_cv.cli.settings import Settings, checkpoint_to_test, differences, untrained, without_objects
 from lightning_cv.cli.target import Target
 from lightning_cv.datamodules.base import DataModule
 from lightning_cv.errors import UserError
@@ -127,7 +127,7 @@ class ExperimentCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Find the run its folder and point everything that writes there."""
         dumped = yaml.safe_load(self.parser.dump(self.config, skip_unset=False, skip_validation=True))
-        self.settings = {key: value for key, value in dumped.items() if key not in _OURS}
+        self.settings = {key: value for key, value in without_objects(dumped).items() if key not in _OURS}
         trainer = self.config.trainer
         self.run_dir = self._run_folder(throw_away=bool(trainer.fast_dev_run))
         trainer.default_root_dir = str(self.run_dir)

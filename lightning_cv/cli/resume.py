@@ -15,6 +15,10 @@ from lightning_cv.cli.settings import Difference, Settings, differences
 from lightning_cv.errors import UserError
 
 _EPOCHS = "trainer.max_epochs"
+NOT_RESTORED = (
+    "Lightning's StochasticWeightAveraging begins its learning rate anew: the result will not be that of an "
+    "uninterrupted run; lightning.pytorch.callbacks.WeightAveraging and EMAWeightAveraging are restored whole"
+)
 
 
 def main(argv: list[str]) -> int:
@@ -59,6 +63,8 @@ def resume(run: Path, extend_epochs: int = 0) -> dict[str, float]:
         with RunLock(run):
             _extend(run, settings, extend_epochs)
     step = found.content["global_step"]  # every checkpoint of a run has one: newest_checkpoint sees to it
+    if "StochasticWeightAveraging" in str(settings["trainer"].get("callbacks")):
+        print(NOT_RESTORED, file=sys.stderr)
     print(f"resuming {run} from {found.path.name}: epoch {found.content['epoch']}, step {step}", file=sys.stderr)
     return launch("fit", ["--config", str(run / CONFIG)], run, found.path, experiment=run.parent.name).metrics
 

@@ -84,3 +84,14 @@ def untrained(block: Any) -> Any:  # Any: a YAML tree
             for key, value in block.items()
         }
     return [untrained(item) for item in block] if isinstance(block, list) else block
+
+
+def without_objects(block: Any) -> Any:  # Any: a YAML tree
+    """The block without defaults that YAML cannot hold, such as a torch.device: left out, they are so again."""
+    if isinstance(block, dict):
+        return {key: without_objects(value) for key, value in block.items() if not _is_object(value)}
+    return [without_objects(item) for item in block] if isinstance(block, list) else block
+
+
+def _is_object(value: Any) -> bool:  # Any: a YAML value
+    return isinstance(value, str) and value.startswith("Unable to serialize instance")  # jsonargparse's words

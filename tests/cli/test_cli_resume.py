@@ -56,8 +56,20 @@ def drawn(workers: int) -> dict[str, Any]:
     }
 
 
-def experiment(folder: Path, model: dict[str, Any], data: dict[str, Any], every: int) -> None:
-    """An experiment file that checkpoints every few steps and can be told to die."""
+EMA = {"class_path": "lightning.pytorch.callbacks.EMAWeightAveraging", "init_args": {"decay": 0.8}}
+MEAN = {"class_path": "lightning.pytorch.callbacks.WeightAveraging"}
+SWA = {
+    "class_path": "lightning.pytorch.callbacks.StochasticWeightAveraging",
+    "init_args": {"swa_lrs": 0.01, "swa_epoch_start": 1},
+}
+STOP = {
+    "class_path": "lightning.pytorch.callbacks.EarlyStopping",
+    "init_args": {"monitor": "train/loss", "patience": 2, "min_delta": 1e9, "check_on_train_epoch_end": True},
+}
+
+
+def experiment(folder: Path, model: dict[str, Any], data: dict[str, Any], every: int, *more: dict[str, Any]) -> None:
+    """An experiment file that checkpoints every few steps and can be told to die; `more` callbacks of Lightning's."""
     last = {
         "filename": "last",
         "every_n_train_steps": every,
@@ -79,6 +91,7 @@ def experiment(folder: Path, model: dict[str, Any], data: dict[str, Any], every:
             "callbacks": [
                 {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": last},
                 {"class_path": "forked.KillAt"},
+                *more,
             ],
         },
     }
@@ -157,6 +170,35 @@ def test_a_killed_and_resumed_run_ends_in_the_same_bits(
     assert_same_bits(expected["state_dict"], state["state_dict"])
     assert_same_bits(expected["optimizer_states"], state["optimizer_states"])
     assert logged_losses(tmp_path) == logged_losses(uninterrupted[name]), "each step is logged once, with the same loss"
+
+
+@pytest.mark.parametrize("callback", [EMA, MEAN, STOP], ids=["ema", "mean", "early-stopping"])
+def test_lightnings_own_callbacks_go_on_where_they_were(callback: dict[str, Any], tmp_path: Path) -> None:
+    """Averaged weights and their count; the best figure so far and the patience left."""
+    states = []
+    for name, killed_at in (("whole", None), ("killed", 11)):
+        folder = tmp_path / name
+        folder.mkdir()
+        experiment(folder, VAE, DIGITS, 9, callback)
+        if killed_at:
+            assert run(["fit", "--config", "small.yaml"], folder, **{KILL_AT: str(killed_at)}) == -9
+            assert run(["resume", str(only_run(folder))], folder) == 0, (folder / "output.txt").read_text()
+        else:
+            assert run(["fit", "--config", "small.yaml"], folder) == 0, (folder / "output.txt").read_text()
+        states.append(final_state(folder))
+    whole, resumed = states
+    assert resumed["global_step"] == BATCHES * EPOCHS
+    for part in ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers"):
+        assert_same_bits(whole.get(part), resumed.get(part), part)
+    (kept,) = [key for key in whole["callbacks"] if callback["class_path"].rpartition(".")[2] in key]
+    assert_same_bits(whole["callbacks"][kept], resumed["callbacks"][kept])
+
+
+def test_the_average_that_lightning_does_not_restore_is_named(tmp_path: Path) -> None:
+    experiment(tmp_path, VAE, DIGITS, 9, SWA)
+    assert run(["fit", "--config", "small.yaml"], tmp_path, **{KILL_AT: "11"}) == -9
+    assert run(["resume", str(only_run(tmp_path))], tmp_path) == 0, (tmp_path / "output.txt").read_text()
+    assert "StochasticWeightAveraging begins its learning rate anew" in (tmp_path / "output.txt").read_text()
 
 
 def test_the_uninterrupted_runs_do_train(uninterrupted: dict[str, Path]) -> None:

@@ -2,7 +2,11 @@
 
 from typing import Any
 
-from lightning_cv.cli.settings import as_tree, differences, flatten
+import yaml
+from jsonargparse import ArgumentParser
+from lightning.pytorch.callbacks import StochasticWeightAveraging
+
+from lightning_cv.cli.settings import as_tree, differences, flatten, without_objects
 
 SETTINGS = {
     "seed_everything": 1,
@@ -52,6 +56,16 @@ def test_a_tree_has_the_same_keys_one_level_a_dot() -> None:
 def test_a_name_that_is_a_value_and_a_prefix_loses_neither() -> None:
     settings = {"model": {"lr_scales": {"net": 0.1, "net.backbone": 0.3, "net.backbone.stem": 0.5}, "beta": 1}}
     assert joined(as_tree(settings)) == flatten(settings)
+
+
+def test_defaults_that_are_objects_are_left_out() -> None:
+    """The words are those of jsonargparse, which a run with Lightning's SWA, whose default is a device, meets."""
+    parser = ArgumentParser()
+    parser.add_class_arguments(StochasticWeightAveraging, "swa")
+    dumped = yaml.safe_load(parser.dump(parser.parse_args(["--swa.swa_lrs=0.1"])))
+    assert "device" in dumped["swa"]
+    kept = without_objects({"callbacks": [dumped["swa"]]})["callbacks"][0]
+    assert kept == {key: value for key, value in dumped["swa"].items() if key != "device"}
 
 
 def joined(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
