@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev demo test check format test-slow test-data test-gpu test-slurm notebooks bench clean
@@ -37,7 +38,7 @@ demo: $(VENV)/.package ## train the small systems on built-in data, then open ru
 	$(BIN)/lightning-cv demo
 
 test: $(VENV)/.dev ## all fast tests
-	$(PYTEST) -m "not slow and not data and not gpu and not slurm and not notebook"
+	$(PYTEST) $(PARALLEL) -m "not slow and not data and not gpu and not slurm and not notebook"
 
 check: $(VENV)/.dev ## format, lint, types, layers
 	$(BIN)/ruff format --check .

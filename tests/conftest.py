@@ -17,7 +17,7 @@ for _hub in ("TORCH_HOME", "HF_HOME"):
 
 import torch  # noqa: E402
 
-torch.set_num_threads(2)
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)  # several workers share the cores
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 """Real samples beside the project; tests marked `data` skip where they are absent."""

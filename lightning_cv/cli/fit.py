@@ -186,14 +186,13 @@ class ExperimentCLI(LightningCLI):
         """The trainer, with what every run of ours has: counted randomness, settings in checkpoints, atomic writes."""
         config = {**self.config_init.trainer, **kwargs}
         config["callbacks"] = [
-            *(config["callbacks"] or []),
+            *_as_list(config["callbacks"]),
             CounterRandomness(self.config.seed_everything),
             record.RunRecord(self.settings),
         ]
         if (folder := self.config.get("save_predictions")) is not None:
             config["callbacks"].append(SavePredictions(folder))
-        plugins = config["plugins"] or []
-        config["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
+        config["plugins"] = [*_as_list(config["plugins"]), AtomicCheckpointIO()]
         return Trainer(**config)
 
 
@@ -345,6 +344,10 @@ def _refuse_other_settings(asked: Settings, content: dict[str, Any], ckpt: str, 
         listed = "\n".join(f"  {change}" for change in changed[:3])
         more = f"\n  and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise UserError(f"{ckpt} was trained under other settings than asked for:\n{listed}{more}")
+
+
+def _as_list(entries: Any) -> list[Any]:  # Any: what a trainer argument may be: None, one object, a list of them
+    return entries if isinstance(entries, list) else [] if entries is None else [entries]
 
 
 def _listed(block: Any) -> list[Namespace]:  # Any: what a trainer argument may be: None, a flag, one entry, a list

@@ -137,9 +137,16 @@ def run(rank, world_size, port, cases, queue):
 
 SHARES = {
     1: [(tuple(IMAGES),)],
-    2: [((0, 1, 2, 3, 4), (5, 6)), ((), tuple(IMAGES))],
+    2: [((0, 1, 2, 3, 4), (5, 6)), ((), tuple(IMAGES)), (tuple(range(11)), tuple(range(11, 21)))],
     3: [((0, 1, 2, 3), (), (4, 5, 6)), ((), (6, 5, 4, 3, 2, 1, 0), ())],
 }
+
+
+def images(shares):
+    """All that are divided, which are the first few."""
+    together = sorted(number for share in shares for number in share)
+    assert together == list(range(len(together)))
+    return together
 
 
 @pytest.mark.slow
@@ -157,11 +164,12 @@ def test_uneven_processes_agree_with_one(world_size):
     for process in processes:
         process.join(30)
         assert process.exitcode == 0
-    alone = {predicted: figures(IMAGES, predicted) for predicted in (True, False)}
+    counts = {len(images(shares)) for shares, _ in cases}
+    alone = {(count, predicted): figures(range(count), predicted) for count in counts for predicted in (True, False)}
     for rank, found, last, error in answers:
-        assert [last] == pytest.approx(alone[True]["VOCMeanAP"])
+        assert [last] == pytest.approx(alone[len(IMAGES), True]["VOCMeanAP"])
         for (shares, predicted), result in zip(cases, found, strict=True):
-            for name, values in alone[predicted].items():
+            for name, values in alone[len(images(shares)), predicted].items():
                 assert result[name] == pytest.approx(values, nan_ok=True), (name, rank, shares, predicted)
         assert error == "division by zero"  # an error on the first process reaches all instead of leaving them waiting
 
