@@ -6,43 +6,17 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
-from jsonargparse import ArgumentParser
+from experiment_nets import EXPERIMENTS, build, net_block, small_experiments
 from torch import Tensor, nn
 
 from lightning_cv import models
-from lightning_cv.cli.experiments import experiment_files, experiment_name, read_yaml, shipped_experiments, with_bases
+from lightning_cv.cli.experiments import experiment_name
 from lightning_cv.contracts import Autoencoder, Backbone, Detector, SegmentationNet
 from lightning_cv.ops.latents import kl_to_standard_normal
 
-EXPERIMENTS = experiment_files(shipped_experiments())
 EXPORTED = {
     name: value for name, value in vars(models).items() if inspect.isclass(value) and issubclass(value, nn.Module)
 }
-
-
-def net_block(path: Path) -> dict[str, Any]:
-    blocks: dict[str, Any] = {}
-    for file in with_bases(path):
-        blocks |= read_yaml(file).get("model", {}).get("init_args", {})
-    block = blocks["net"]
-    assert isinstance(block, dict)
-    return block
-
-
-def build(block: dict[str, Any]) -> nn.Module:
-    """The net of an experiment, without pretrained weights."""
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(nn.Module, "net")
-    net = parser.instantiate(parser.parse_string(yaml.safe_dump({"net": without_weights(block)}))).net
-    assert isinstance(net, nn.Module)
-    return net
-
-
-def without_weights(block: Any) -> Any:
-    if isinstance(block, dict):
-        return {key: None if key == "weights" else without_weights(value) for key, value in block.items()}
-    return block
 
 
 def loss_of(net: nn.Module) -> Tensor:
@@ -75,7 +49,7 @@ def loss_of(net: nn.Module) -> Tensor:
     return logits.square().mean() + logits.mean()
 
 
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=experiment_name)
+@pytest.mark.parametrize("path", small_experiments(), ids=experiment_name)
 def test_every_parameter_of_an_experiments_net_gets_a_finite_gradient(path: Path) -> None:
     net = build(net_block(path))
     loss = loss_of(net)

@@ -10,12 +10,12 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "cli"))
 
 from drawn_root import make_data_root
+from experiment_nets import EXPERIMENTS, small_experiments
 from forked import run
 
 from lightning_cv.checkpoints import load_checkpoint
-from lightning_cv.cli.experiments import experiment_files, experiment_name, read_yaml, shipped_experiments, with_bases
+from lightning_cv.cli.experiments import experiment_name, read_yaml, with_bases
 
-EXPERIMENTS = experiment_files(shipped_experiments())
 SHORT = [
     "--trainer.max_epochs=1",
     "--trainer.check_val_every_n_epoch=1",
@@ -52,7 +52,7 @@ def test_an_experiment_states_its_target(path: Path) -> None:
     assert len(target["source"]) > 10
 
 
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=experiment_name)
+@pytest.mark.parametrize("path", small_experiments(), ids=experiment_name)
 def test_an_experiment_fits_and_its_checkpoint_is_tested(path: Path, data_root: Path, tmp_path: Path) -> None:
     drawn = DRAWN_SHORT if "Drawn" in str(merged(path)["data"]) else []
     arguments = ["fit", "--config", experiment_name(path), *SHORT, *drawn]

@@ -5,3 +5,9 @@ from lightning_cv.models.backbones import TimmBackbone as TimmBackbone
 from lightning_cv.models.backbones import VGG16Backbone as VGG16Backbone
 from lightning_cv.models.detection import SSD as SSD
 from lightning_cv.models.segmentation import FCN as FCN
+from lightning_cv.models.segmentation import FCNVGG as FCNVGG
+from lightning_cv.models.segmentation import DeconvNet as DeconvNet
+from lightning_cv.models.segmentation import DilatedNet as DilatedNet
+from lightning_cv.models.segmentation import EncoderDecoder as EncoderDecoder
+from lightning_cv.models.segmentation import FullResolution as FullResolution
+from lightning_cv.models.segmentation import SlidingWindow as SlidingWindow

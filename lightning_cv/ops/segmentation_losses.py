@@ -84,10 +84,27 @@ class CrossEntropyLoss(_MaskLoss):
         """Weighted sum by the sum of weights."""
         logits, masks = _as_classes(logits, masks)
         weights = _matching(self.class_weights, logits)
-        total = F.cross_entropy(
+        return _share(self.total(logits, masks, weights), _pixel_weights(weights, masks).sum())
+
+    def total(self, logits: Tensor, masks: Tensor, weights: Tensor | None) -> Tensor:
+        """Sum over all pixels that count, of logits and masks as classes."""
+        return F.cross_entropy(
             logits, masks, weights, ignore_index=VOID, reduction="sum", label_smoothing=self.label_smoothing
         )
-        return _share(total, _pixel_weights(weights, masks).sum())
+
+
+class SummedCrossEntropyLoss(CrossEntropyLoss):
+    """Cross-entropy summed over an image's pixels that count, mean over the images; arguments as `CrossEntropyLoss`.
+
+    Shelhamer et al. 2017, section 4.3 ("unnormalized softmax loss"), whose learning rates of 1e-10 and momentum of 0.99
+    go with it.
+    """
+
+    def value(self, logits: Tensor, masks: Tensor) -> Tensor:
+        """Weighted sum by the number of images."""
+        images = len(logits)
+        logits, masks = _as_classes(logits, masks)
+        return self.total(logits, masks, _matching(self.class_weights, logits)) / images
 
 
 class FocalLoss(_MaskLoss):

@@ -1,4 +1,4 @@
-"""Bilinear upsampling, as a kernel for transposed convolution and to a given size. Letter: f, the factor."""
+"""Upsampling: bilinear, as a kernel for transposed convolution and to a given size; bed of nails. Letter: f, factor."""
 
 import torch
 import torch.nn.functional as F
@@ -26,3 +26,17 @@ def bilinear_kernel(factor: int) -> Tensor:
 def resize_bilinear(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Maps (N, C, *size) of maps (N, C, H, W): pixels are areas, so corners are not aligned."""
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+
+
+def bed_of_nails(maps: Tensor, factor: int = 2) -> Tensor:
+    """Maps (N, C, f*H, f*W) of maps (N, C, H, W): each value at the upper left of its f x f cells, zeros elsewhere.
+
+    >>> bed_of_nails(torch.tensor([[[[1, 2], [3, 4]]]]))[0, 0].tolist()
+    [[1, 0, 2, 0], [0, 0, 0, 0], [3, 0, 4, 0], [0, 0, 0, 0]]
+    """
+    if factor < 1:
+        raise ValueError(f"bed_of_nails: the factor must be at least 1, got {factor}")
+    height, width = maps.shape[-2:]
+    spread = maps.new_zeros(*maps.shape[:-2], height * factor, width * factor)
+    spread[..., ::factor, ::factor] = maps
+    return spread

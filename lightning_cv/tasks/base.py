@@ -4,6 +4,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from typing import Any, ClassVar
 
 import torch
@@ -28,7 +29,9 @@ class Task(LightningModule):
         optimizer: builds the optimizer from parameter groups. It has no default: a leaked default is a silent setting.
         schedule: factor on the learning rate by progress; None leaves it as the optimizer states it.
         lr_scales: factor on the learning rate of parameters whose name starts with the key, such as
-            `{"net.backbone": 0.3}`. A key that names no parameter is an error.
+            `{"net.backbone": 0.3}`; of several such keys the longest counts. A key with a star is a pattern for the
+            whole name, whose factor comes on top: `{"*.bias": 2.0}`. A key that names no parameter is an error.
+        decay_scales: likewise on the optimizer's weight decay: `{"*.bias": 0.0}`.
     """
 
     task_name: ClassVar[str]
@@ -40,10 +43,12 @@ class Task(LightningModule):
         optimizer: OptimizerCallable,
         schedule: Schedule | None = None,
         lr_scales: dict[str, float] | None = None,
+        decay_scales: dict[str, float] | None = None,
     ) -> None:
         super().__init__()
         self.net = net
-        self.optimizer, self.schedule, self.lr_scales = optimizer, schedule, lr_scales or {}
+        self.optimizer, self.schedule = optimizer, schedule
+        self.lr_scales, self.decay_scales = lr_scales or {}, decay_scales or {}
         self.label_map: LabelMap | None = None
 
     def keep_settings(self) -> None:
@@ -81,6 +86,10 @@ class Task(LightningModule):
         optimizer = self.optimizer(self._parameter_groups())
         for group in optimizer.param_groups:
             group["lr"] *= group["lr_scale"]
+            if (decay := group.pop("decay_scale")) != 1:
+                if "weight_decay" not in group:
+                    raise ValueError(f"model.decay_scales: {type(optimizer).__name__} has no weight decay to scale")
+                group["weight_decay"] *= decay
         if self.schedule is None:
             return optimizer
         schedule, total = self.schedule, self._planned_steps()
@@ -101,17 +110,18 @@ class Task(LightningModule):
         return max(1, min(steps, trainer.max_steps) if trainer.max_steps >= 0 else steps)
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
-        groups: dict[float, list[nn.Parameter]] = {}
-        unused = set(self.lr_scales)
-        for name, parameter in self.named_parameters():
-            if not parameter.requires_grad:
-                continue
-            prefix = max((key for key in self.lr_scales if name.startswith(key)), key=len, default=None)
-            unused.discard(prefix or "")
-            groups.setdefault(self.lr_scales[prefix] if prefix else 1.0, []).append(parameter)
-        if unused:
-            raise ValueError(f"model.lr_scales names no trained parameter: {', '.join(sorted(unused))}")
-        return [{"params": parameters, "lr_scale": scale} for scale, parameters in groups.items()]
+        trained = {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+        lr, decay = (
+            _factors(list(trained), scales, f"model.{what}")
+            for what, scales in (("lr_scales", self.lr_scales), ("decay_scales", self.decay_scales))
+        )
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for name, parameter in trained.items():
+            groups.setdefault((lr[name], decay[name]), []).append(parameter)
+        return [
+            {"params": parameters, "lr_scale": lr_scale, "decay_scale": decay_scale}
+            for (lr_scale, decay_scale), parameters in groups.items()
+        ]
 
     def log_terms(self, stage: str, terms: Mapping[str, Tensor], batch_size: int) -> None:
         """Log scalars as `stage/name`: in training at the logging interval, otherwise averaged over the epoch."""
@@ -154,6 +164,20 @@ class Task(LightningModule):
                     f"{_some(self.label_map.names)} (ids {_some(self.label_map.dataset_ids)})"
                 )
             self.label_map = stored
+
+
+def _factors(names: list[str], scales: Mapping[str, float], what: str) -> dict[str, float]:
+    """The factor of each parameter: of the longest key its name starts with, times those of all patterns."""
+    unused = set(scales)
+    factors = {}
+    for name in names:
+        prefix = max((key for key in scales if "*" not in key and name.startswith(key)), key=len, default=None)
+        chosen = [key for key in scales if key == prefix or ("*" in key and fnmatchcase(name, key))]
+        unused -= set(chosen)
+        factors[name] = math.prod(scales[key] for key in chosen)
+    if unused:
+        raise ValueError(f"{what} names no trained parameter: {', '.join(sorted(unused))}")
+    return factors
 
 
 def _some(values: Iterable[Any]) -> str:  # Any: names or numbers

@@ -13,7 +13,7 @@ class DetectionTask(Task):
 
     Args:
         net: a `Detector`.
-        optimizer, schedule, lr_scales: see `Task`.
+        optimizer, schedule, lr_scales, decay_scales: see `Task`.
     """
 
     task_name = "detection"
@@ -25,8 +25,9 @@ class DetectionTask(Task):
         optimizer: OptimizerCallable,
         schedule: Schedule | None = None,
         lr_scales: dict[str, float] | None = None,
+        decay_scales: dict[str, float] | None = None,
     ) -> None:
-        super().__init__(net, optimizer, schedule, lr_scales)  # type: ignore[arg-type]  # Protocols are not Modules
+        super().__init__(net, optimizer, schedule, lr_scales, decay_scales)  # type: ignore[arg-type]  # no Module
         self.keep_settings()
 
     def training_step(self, batch: DetectionBatch, batch_idx: int) -> dict[str, Tensor]:

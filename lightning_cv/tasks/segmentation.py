@@ -19,7 +19,7 @@ class SegModule(Task):
     Args:
         net: maps images (N, 3, H, W) to logits (N, K, H, W), one for each class; a single one for two classes is the
             logit of the second.
-        optimizer, schedule, lr_scales: see `Task`.
+        optimizer, schedule, lr_scales, decay_scales: see `Task`.
         loss: of logits, float32, and masks; None is `CrossEntropyLoss()`. See `ops.segmentation_losses`; a loss of
             another library has to be told that 255 is void.
     """
@@ -34,9 +34,10 @@ class SegModule(Task):
         optimizer: OptimizerCallable,
         schedule: Schedule | None = None,
         lr_scales: dict[str, float] | None = None,
+        decay_scales: dict[str, float] | None = None,
         loss: SegmentationLoss | None = None,
     ) -> None:
-        super().__init__(net, optimizer, schedule, lr_scales)  # type: ignore[arg-type]  # Protocols are not Modules
+        super().__init__(net, optimizer, schedule, lr_scales, decay_scales)  # type: ignore[arg-type]  # no Module
         self.loss = CrossEntropyLoss() if loss is None else loss
         self.keep_settings()
 

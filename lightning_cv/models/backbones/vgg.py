@@ -8,8 +8,17 @@ from torch import Tensor, nn
 
 from lightning_cv.models.backbones.normalise import IMAGENET_MEAN, IMAGENET_STD, Normalise
 
-_CONVOLUTIONS = (2, 2, 3, 3, 3)
-_GROWTH = (1, 2, 4, 8, 8)
+CONVOLUTIONS = (2, 2, 3, 3, 3)
+"""Convolutions of the five stages."""
+
+GROWTH = (1, 2, 4, 8, 8)
+"""Channels of the stages, in those of the first."""
+
+CAFFE_MEAN = (0.4810938, 0.4575245, 0.4078705)
+"""Means (red, green, blue) of 122.67892, 116.66877 and 104.00699 of 255, which the original's weights expect."""
+
+CAFFE_STD = (1 / 255, 1 / 255, 1 / 255)
+"""The original's weights expect values up to 255."""
 
 
 class VGG16Backbone(nn.Module):
@@ -36,14 +45,14 @@ class VGG16Backbone(nn.Module):
         if not pools or list(pools) != sorted(set(pools) & set(range(1, 6))):
             raise ValueError(f"VGG16Backbone: pools must rise from 1 to 5, got {list(pools)}")
         self.strides = [2**pool for pool in pools]
-        self.out_channels = [width * _GROWTH[pool - 1] for pool in pools]
+        self.out_channels = [width * GROWTH[pool - 1] for pool in pools]
         self.normalise = Normalise(mean, std)
         layers: list[nn.Module] = []
         self._map_layers = []
         channels = 3
         for stage in range(pools[-1]):
-            for _ in range(_CONVOLUTIONS[stage]):
-                conv = nn.Conv2d(channels, width * _GROWTH[stage], 3, padding=1)
+            for _ in range(CONVOLUTIONS[stage]):
+                conv = nn.Conv2d(channels, width * GROWTH[stage], 3, padding=1)
                 nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
                 nn.init.zeros_(conv.bias)  # type: ignore[arg-type]  # bias=True gives a tensor
                 layers += [conv, nn.ReLU(inplace=True)]

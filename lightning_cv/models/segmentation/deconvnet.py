@@ -1,0 +1,96 @@
+"""The deconvolution network. Letters: N images, K classes with background."""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightning_cv.models.backbones.normalise import Normalise
+from lightning_cv.models.backbones.vgg import CAFFE_MEAN, CAFFE_STD, CONVOLUTIONS, GROWTH
+
+
+class DeconvNet(nn.Module):
+    """VGG-16 down to one cell, and its mirror image back up: unpooling puts each value where the maximum was.
+
+    Noh, Hong and Han 2015, "Learning deconvolution network for semantic segmentation", section 3 and figure 2; batch
+    normalisation after every convolution and transposed convolution, weights from a Gaussian of 0.01 and shifts of
+    0.001 as in the release. 224 pixels become 7 cells, 1, 7 again, and 224. Differs from the release: RGB images from
+    0 to 1, whose means the net takes off; larger images are taken too (fc6 slides over them).
+
+    Args:
+        num_classes: K, background counted.
+        width: channels of the first stage, 64 in the paper; the others grow with it.
+        hidden: channels of fc6 and fc7, 4096 in the paper.
+        kernel: cells a side of fc6 and its mirror: the image's side by 32, 7 for the paper's 224 pixels.
+        mean, std: of each channel, 0 to 1.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        width: int = 64,
+        hidden: int = 4096,
+        kernel: int = 7,
+        mean: Sequence[float] = CAFFE_MEAN,
+        std: Sequence[float] = CAFFE_STD,
+    ) -> None:
+        super().__init__()
+        if num_classes < 2 or kernel < 1:
+            raise ValueError(
+                f"DeconvNet: num_classes counts background too and kernel is at least 1, got {num_classes}, {kernel}"
+            )
+        self.num_classes, self.kernel = num_classes, kernel
+        self.normalise = Normalise(mean, std)
+        channels = [width * growth for growth in GROWTH]
+        starts = [3, *channels[:-1]]
+        self.down = nn.ModuleList(
+            nn.Sequential(*(_conv(start if i == 0 else end, end) for i in range(count)))
+            for start, end, count in zip(starts, channels, CONVOLUTIONS, strict=True)
+        )
+        self.fc = nn.Sequential(
+            _conv(channels[-1], hidden, kernel, padding=0), _conv(hidden, hidden, 1, padding=0),
+            _deconv(hidden, channels[-1], kernel, padding=0),
+        )  # fmt: skip
+        ends = [*channels[:-1][::-1], width]  # a stage's last layer brings the channels of the finer map
+        self.up = nn.ModuleList(
+            nn.Sequential(*(_deconv(start, end if i == count - 1 else start) for i in range(count)))
+            for start, end, count in zip(channels[::-1], ends, CONVOLUTIONS[::-1], strict=True)
+        )
+        self.score = nn.Conv2d(width, num_classes, 1)
+        nn.init.normal_(self.score.weight, std=0.01)
+        nn.init.zeros_(self.score.bias)  # type: ignore[arg-type]  # bias=True gives a tensor
+
+    def forward(self, images: Tensor, /) -> Tensor:
+        """Logits (N, K, H, W) of images (N, 3, H, W), sides of at least `32 * kernel` (or 31 less: pools round up)."""
+        x, places = self.normalise(images), []
+        for stage in self.down:
+            x = stage(x)
+            size = x.shape[-2:]
+            x, where = F.max_pool2d(x, 2, ceil_mode=True, return_indices=True)
+            places.append((where, size))
+        if min(x.shape[-2:]) < self.kernel:
+            raise ValueError(
+                f"DeconvNet of kernel {self.kernel} needs images of about {32 * self.kernel} px a side, got "
+                f"{tuple(images.shape[-2:])}"
+            )
+        x = self.fc(x)
+        for stage, (where, size) in zip(self.up, reversed(places), strict=True):
+            x = stage(F.max_unpool2d(x, where, [2, 2], output_size=size))
+        scores: Tensor = self.score(x)
+        return scores
+
+
+def _conv(channels: int, out_channels: int, kernel: int = 3, padding: int = 1) -> nn.Sequential:
+    return _normalised(nn.Conv2d(channels, out_channels, kernel, padding=padding), out_channels)
+
+
+def _deconv(channels: int, out_channels: int, kernel: int = 3, padding: int = 1) -> nn.Sequential:
+    return _normalised(nn.ConvTranspose2d(channels, out_channels, kernel, padding=padding), out_channels)
+
+
+def _normalised(layer: nn.Conv2d | nn.ConvTranspose2d, channels: int) -> nn.Sequential:
+    nn.init.normal_(layer.weight, std=0.01)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # bias=True gives a tensor
+    norm = nn.BatchNorm2d(channels)
+    nn.init.constant_(norm.bias, 0.001)
+    return nn.Sequential(layer, norm, nn.ReLU(inplace=True))

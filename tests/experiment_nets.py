@@ -1,0 +1,56 @@
+"""The nets of all experiments, built from their files; which of them are too large to be trained in tests."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import ArgumentParser
+from torch import nn
+
+from lightning_cv.cli.experiments import experiment_files, experiment_name, read_yaml, shipped_experiments, with_bases
+
+EXPERIMENTS = experiment_files(shipped_experiments())
+LARGE = 10_000_000
+"""Parameters above which a net is of published size: built and counted in the fast tests, and not trained."""
+
+
+def net_block(path: Path) -> dict[str, Any]:
+    blocks: dict[str, Any] = {}
+    for file in with_bases(path):
+        blocks |= read_yaml(file).get("model", {}).get("init_args", {})
+    block = blocks["net"]
+    assert isinstance(block, dict)
+    return block
+
+
+def build(block: dict[str, Any]) -> nn.Module:
+    """The net of an experiment, without pretrained weights."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(nn.Module, "net")
+    net = parser.instantiate(parser.parse_string(yaml.safe_dump({"net": without_weights(block)}))).net
+    assert isinstance(net, nn.Module)
+    return net
+
+
+def without_weights(block: Any) -> Any:
+    if isinstance(block, dict):
+        return {key: None if key == "weights" else without_weights(value) for key, value in block.items()}
+    return block
+
+
+@cache
+def parameter_counts() -> dict[str, int]:
+    """The number of parameters of every experiment's net, counted without memory for them."""
+    counts = {}
+    for path in EXPERIMENTS:
+        with torch.device("meta"):
+            net = build(net_block(path))
+        counts[experiment_name(path)] = sum(parameter.numel() for parameter in net.parameters())
+    return counts
+
+
+def small_experiments() -> list[Path]:
+    """The experiments that tests train."""
+    return [path for path in EXPERIMENTS if parameter_counts()[experiment_name(path)] <= LARGE]

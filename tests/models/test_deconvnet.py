@@ -1,0 +1,56 @@
+"""DeconvNet's way down and up, and unpooling by the recorded places."""
+
+import pytest
+import torch
+
+from lightning_cv.models import DeconvNet
+
+
+def test_the_paths_sizes_are_those_of_the_figure():
+    """224 -> 7 -> 1 -> 7 -> 224, of the paper's size, without memory."""
+    with torch.device("meta"):
+        net = DeconvNet(21).eval()
+    sizes = []
+    for part in (*net.down, *net.fc, *net.up):
+        part.register_forward_hook(lambda _, inputs, output: sizes.append((inputs[0].shape[-1], output.shape[1:])))
+    logits = net(torch.empty(1, 3, 224, 224, device="meta"))
+    assert logits.shape == (1, 21, 224, 224)
+    assert [side for side, _ in sizes] == [224, 112, 56, 28, 14, 7, 1, 1, 14, 28, 56, 112, 224]
+    shapes = [tuple(shape) for _, shape in sizes]
+    assert shapes[5:8] == [(4096, 1, 1), (4096, 1, 1), (512, 7, 7)]
+    assert [shape[0] for shape in shapes[8:]] == [512, 256, 128, 64, 64]
+
+
+@pytest.mark.parametrize("size", [(64, 64), (65, 97), (33, 33)])
+def test_logits_have_the_images_size(size):
+    net = DeconvNet(3, width=4, hidden=8, kernel=2).eval()
+    with torch.no_grad():
+        assert net(torch.rand(2, 3, *size)).shape == (2, 3, *size)
+
+
+def test_values_go_back_to_where_the_maxima_were():
+    net = DeconvNet(2, width=2, hidden=4, kernel=1).eval()
+    seen = {}
+    net.down[0].register_forward_hook(lambda _, __, output: seen.update(before=output))
+    net.up[4].register_forward_hook(lambda _, inputs, __: seen.update(unpooled=inputs[0]))
+    with torch.no_grad():
+        net(torch.rand(1, 3, 32, 32))
+    groups = seen["before"].unfold(2, 2, 2).unfold(3, 2, 2).flatten(-2)  # (1, C, 16, 16, 4)
+    filled = (seen["unpooled"] != 0).unfold(2, 2, 2).unfold(3, 2, 2).flatten(-2)
+    assert (filled.sum(-1) <= 1).all()
+    assert filled.any()
+    assert torch.equal(filled.long().argmax(-1)[filled.any(-1)], groups.argmax(-1)[filled.any(-1)])
+
+
+def test_batches_are_normalised_with_the_releases_shift():
+    net = DeconvNet(2, width=2, hidden=4)
+    norms = [module for module in net.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert len(norms) == 13 + 3 + 13
+    assert all(torch.equal(norm.bias, torch.full_like(norm.bias, 0.001)) for norm in norms)
+
+
+def test_an_image_that_is_too_small_is_told_with_its_size():
+    with pytest.raises(ValueError, match=r"about 224 px a side, got \(64, 64\)"):
+        DeconvNet(2, width=2, hidden=4).eval()(torch.rand(1, 3, 64, 64))
+    with pytest.raises(ValueError, match="num_classes counts background"):
+        DeconvNet(1)

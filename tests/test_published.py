@@ -1,0 +1,23 @@
+"""Nets of published size are built without memory and have the parameters that the papers or releases say."""
+
+import pytest
+from experiment_nets import LARGE, parameter_counts
+
+COUNTS = {
+    # VGG-16's 14,714,688 convolutions, fc6 and fc7 as convolutions, scores, and a filter for each pair of classes
+    "segmentation/fcn8s_voc": 134_489_759,
+    "segmentation/fcn16s_voc": 134_815_994,
+    "segmentation/fcn32s_voc": 136_152_917,
+    # Noh et al. 2015 say "about 252M"
+    "segmentation/deconvnet_voc": 251_805_653,
+}
+
+
+def test_every_experiment_of_published_size_is_counted() -> None:
+    found = {name for name, count in parameter_counts().items() if count > LARGE}
+    assert found == set(COUNTS)
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_a_published_net_has_its_parameters(name: str) -> None:
+    assert parameter_counts()[name] == COUNTS[name]
