@@ -178,6 +178,6 @@ def _column(outcome: Outcome) -> Column:
     found = outcome.code_figures
     lines = [f"holes {100 * found.holes:.0f} % of prior draws", f"KL of the codes' Gaussian {found.prior_kl:.3g} nats"]
     if outcome.fid:
-        lines.append("FID " + ", ".join(f"{source} {outcome.fid[source]:.3g}" for source in outcome.samples))
+        lines.append("FID " + ", ".join(f"{source} {outcome.fid[source]:.0f}" for source in outcome.samples))
     samples = {SHOWN[source]: images for source, images in outcome.samples.items()}
     return Column(outcome.name, lines, samples, outcome.interpolations, outcome.scatter)
