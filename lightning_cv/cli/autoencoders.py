@@ -22,7 +22,7 @@ BATCH = 500
 
 
 class AutoencoderModel(NamedTuple):
-    """A checkpoint ready for use, its data module with a root that exists here, and the settings that it was made by."""
+    """A checkpoint ready for use, with its data and the settings that it was made by."""
 
     net: Autoencoder
     datamodule: DataModule

@@ -11,9 +11,12 @@ def main(argv: list[str]) -> int:
     """Compare, print the table, write it and the figure; the exit status."""
     options = _parser().parse_args(argv)
     if options.images < 1 or options.train_images < 2:
-        raise UserError(f"at least 1 image and 2 training images are needed, got {options.images}, {options.train_images}")
+        raise UserError(
+            f"at least 1 image and 2 training images are needed, got {options.images}, {options.train_images}"
+        )
     from lightning_cv.cli.autoencoders import MARK, autoencoder_of, images_of, other_data, result_folder
-    from lightning_cv.tools.compress import Images, as_json, compare, eight_bits, print_comparison, write_comparison
+    from lightning_cv.metrics.compression import eight_bits
+    from lightning_cv.tools.compress import Images, as_json, compare, print_comparison, write_comparison
 
     out = result_folder(options.out)
     model = autoencoder_of(options.ckpt, options.device, options.root)

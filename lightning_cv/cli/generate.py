@@ -36,7 +36,9 @@ def main(argv: list[str]) -> int:
         key = (model.data_name, *images.shape[1:])
         if key not in nets:  # one net a kind of images: only its own figures compare
             nets[key] = _feature_net(options, model.data_name.lower(), train, classes)
-        subject = Subject(name, model.net, model.device, train, images, labels, model.datamodule.class_names, *nets[key])
+        subject = Subject(
+            name, model.net, model.device, train, images, labels, model.datamodule.class_names, *nets[key]
+        )
         outcomes.append(examine(subject, options.seed))
     about = MARK | {"ckpt": [str(ckpt) for ckpt in options.ckpt], "split": options.split, "seed": options.seed}
     about |= {"features": [name for _, name in nets.values()], "accuracy": _accuracies(nets, images, labels)}
@@ -68,7 +70,7 @@ def _feature_net(
         return None, ""
     if options.features:
         return _named_net(options.features), options.features.rpartition(".")[2]
-    if len(labels.unique()) < 2:
+    if len(set(labels.tolist())) < 2:
         print(f"no Fréchet distances: the images of {data} have no classes to fit a net on; name one with --features")
         return None, ""
     from lightning_cv.metrics.fid import fit_feature_net
@@ -106,7 +108,9 @@ def _parser() -> argparse.ArgumentParser:
         "training codes. Says how much of the prior lies where no image's code is, how evenly interpolations change, "
         "and how far samples are from real images (Fréchet distance in a classifier's features).",
     )
-    parser.add_argument("--ckpt", type=Path, required=True, nargs="+", help="checkpoints of autoencoders, a column each")
+    parser.add_argument(
+        "--ckpt", type=Path, required=True, nargs="+", help="checkpoints of autoencoders, a column each"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of the results, made if it does not exist")
     parser.add_argument("--names", nargs="+", help="what to call them (default: the net's class and beta)")
     parser.add_argument("--split", choices=("val", "test"), default="test", help="the real images (default test)")

@@ -42,7 +42,7 @@ class FeatureNet(nn.Module):
     @torch.inference_mode()
     def accuracy(self, images: Tensor, labels: Tensor) -> float:
         """Share of images (N, C, H, W) whose class (N,) it names: whether its features are worth anything."""
-        guesses = torch.cat([self.classifier(self(batch)).argmax(1) for batch in images.split(BATCH)])
+        guesses = torch.cat([self.classifier(self(batch)).argmax(1) for batch in torch.split(images, BATCH)])
         return float((guesses == labels).double().mean())
 
 
@@ -53,7 +53,7 @@ def fit_feature_net(
 
     Adam with a learning rate that falls from 0.003 to 0 by a cosine.
     """
-    if len(images) != len(labels) or len(labels.unique()) < 2:
+    if len(images) != len(labels) or len(set(labels.tolist())) < 2:
         raise ValueError(f"need a class for each of {len(images)} images and two classes at least, got {len(labels)}")
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
@@ -65,7 +65,8 @@ def fit_feature_net(
             group["lr"] = 0.003 * 0.5 * (1 + math.cos(math.pi * step / steps))
         rows = torch.randint(len(images), (min(batch_size, len(images)),), generator=generator)
         optimizer.zero_grad()
-        functional.cross_entropy(net.classifier(net(images[rows])), labels[rows]).backward()
+        loss = functional.cross_entropy(net.classifier(net(images[rows])), labels[rows])
+        loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
         optimizer.step()
     return net.eval()
 
@@ -87,6 +88,6 @@ def frechet_distance(real: Tensor, other: Tensor, net: nn.Module) -> float:
     metric = FrechetInceptionDistance(feature=net, normalize=True, input_img_size=(channels, height, width))
     with torch.inference_mode():
         for images, is_real in ((real, True), (other, False)):
-            for batch in images.split(BATCH):
+            for batch in torch.split(images, BATCH):
                 metric.update(batch, real=is_real)
     return float(metric.compute())

@@ -17,6 +17,7 @@ class CodeFigures(NamedTuple):
     """How the codes of a data set lie to the prior N(0, 1)."""
 
     holes: float  # share of prior draws that lie where no code is near; 0.01 where draws are like codes
+    unreached: float  # share of codes that lie where no prior draw is near; 0.01 where codes are like draws
     prior_kl: float  # nats: of the Gaussian with the codes' mean and covariance from the prior
     irregularity: float  # of interpolations: the largest step in units of the mean step; 1 is even
 
@@ -26,7 +27,8 @@ def hole_share(codes: Tensor, draws: Tensor) -> float:
 
     One half of the codes, every other one, is the reference. Farther means: than 99 % of the other half's codes lie
     from their nearest reference. So draws from the codes' own distribution score 0.01, and a prior that the decoder
-    has never seen anything of scores 1. Own definition.
+    has never seen anything of scores 1. Codes that are spread much wider than the prior leave it few holes; then the share
+    with the roles exchanged, of codes that no draw comes near, is close to 1. Own definition.
     """
     if len(codes) < 4 or codes.ndim != 2 or draws.shape[1:] != codes.shape[1:] or not len(draws):
         raise ValueError(
@@ -40,7 +42,7 @@ def hole_share(codes: Tensor, draws: Tensor) -> float:
 def nearest_distance(points: Tensor, references: Tensor) -> Tensor:
     """Euclidean distance of each point (M, L) from the nearest reference (N, L), float64 (M,)."""
     references = references.double()
-    return torch.cat([torch.cdist(part.double(), references).min(dim=1).values for part in points.split(CHUNK)])
+    return torch.cat([torch.cdist(part.double(), references).min(dim=1).values for part in torch.split(points, CHUNK)])
 
 
 def gaussian_kl(codes: Tensor) -> float:
@@ -73,7 +75,8 @@ def irregularity(images: Tensor) -> Tensor:
         raise ValueError(f"need pictures (P, T, C, H, W), at least two a line, got {tuple(images.shape)}")
     steps = images.double().diff(dim=1).flatten(2).norm(dim=2)  # (P, T - 1)
     mean = steps.mean(dim=1)
-    return torch.where(mean > 0, steps.max(dim=1).values / mean, 1.0)
+    largest: Tensor = steps.max(dim=1).values
+    return torch.where(mean > 0, largest / mean, 1.0)
 
 
 def prior_draws(count: int, latent_size: int, generator: torch.Generator) -> Tensor:
@@ -86,7 +89,8 @@ def gaussian_draws(codes: Tensor, count: int, generator: torch.Generator) -> Ten
     mean, covariance = _moments(codes)
     values, axes = torch.linalg.eigh(covariance)
     noise = torch.randn(count, len(mean), generator=generator, dtype=torch.float64)
-    return (mean + noise * values.clamp(min=0).sqrt() @ axes.T).to(codes)
+    drawn: Tensor = mean + noise * values.clamp(min=0).sqrt() @ axes.T
+    return drawn.to(codes)
 
 
 def mixture_draws(codes: Tensor, count: int, components: int, generator: torch.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""Whole numbers as bytes, as few as their frequencies allow. Letters: N rows; L columns, each with its own table; K symbols.
+"""Whole numbers as bytes, as few as their frequencies allow. Letters: N rows; L columns, a table each; K symbols.
 
 Duda 2013, "Asymmetric numeral systems", range variant: the bytes are one large number, which a symbol of probability p
 multiplies by about 1/p. Decoding runs the same sums backwards, so nothing is lost and nothing is rounded.

@@ -1,4 +1,4 @@
-"""An autoencoder against hard-coded codecs: the same images, real bytes, one table. Letters: N images; L latent size."""
+"""An autoencoder against hard-coded codecs: the same images, real bytes. Letters: N images; L latent size."""
 
 import csv
 import json
@@ -75,17 +75,17 @@ class _Net:
     @torch.inference_mode()
     def encode(self, images: Tensor) -> Tensor:
         """Codes (N, L)."""
-        return torch.cat([self.net.encode(batch.to(self.device)).mean.cpu() for batch in images.split(BATCH)])
+        return torch.cat([self.net.encode(batch.to(self.device)).mean.cpu() for batch in torch.split(images, BATCH)])
 
     @torch.inference_mode()
     def decode(self, codes: Tensor) -> Tensor:
         """Images (N, C, H, W)."""
-        return torch.cat([self.net.decode(batch.to(self.device)).sigmoid().cpu() for batch in codes.split(BATCH)])
+        return torch.cat(
+            [self.net.decode(batch.to(self.device)).sigmoid().cpu() for batch in torch.split(codes, BATCH)]
+        )
 
 
-def _learned_rows(
-    name: str, codec: _Net | LinearAutoencoder, train: Images, others: Sequence[Images]
-) -> Iterator[Row]:
+def _learned_rows(name: str, codec: _Net | LinearAutoencoder, train: Images, others: Sequence[Images]) -> Iterator[Row]:
     known = codec.encode(train.images)
     spread = code_spread(known) or 1.0  # codes that are all the same: any step will do
     for one in others:
@@ -119,7 +119,7 @@ def write_comparison(rows: Sequence[Row], about: dict[str, Any], out: Path) -> N
         writer.writerow(["data", "codec", "setting", *Figures._fields])
         writer.writerows([row.data, row.codec, row.setting, *row.figures] for row in rows)
     (out / "compression.json").write_text(json.dumps(as_json(rows, about), indent=1) + "\n")
-    panels = {
+    panels: dict[str, Sequence[CodecPoint]] = {
         data: [CodecPoint(r.codec, r.figures.bits_per_pixel, r.figures.psnr) for r in rows if r.data == data]
         for data in dict.fromkeys(row.data for row in rows)
     }

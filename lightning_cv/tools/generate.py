@@ -81,7 +81,7 @@ def examine(subject: Subject, seed: int = 0) -> Outcome:
     a deterministic one they are the codes themselves. As many images are drawn as there are real ones.
     """
     generator = torch.Generator().manual_seed(seed)
-    mean, codes, variational = _codes(subject, subject.train, generator)
+    _, codes, variational = _codes(subject, subject.train, generator)
     if len(codes) <= codes.shape[1]:
         raise ValueError(f"{len(codes)} training images are too few for codes of {codes.shape[1]} numbers")
     count = len(subject.images)
@@ -94,9 +94,11 @@ def examine(subject: Subject, seed: int = 0) -> Outcome:
     own, _, _ = _codes(subject, subject.images, generator)
     pairs = min(PAIRS, count // 2)
     lines = interpolate(own[0 : 2 * pairs : 2], own[1 : 2 * pairs : 2], STEPS)
-    pictures = _decoded(subject, lines.flatten(0, 1)).unflatten(0, (pairs, STEPS))
+    pictures = _decoded(subject, lines.flatten(0, 1)).reshape(pairs, STEPS, *subject.images.shape[1:])
+    prior = prior_draws(HOLE_DRAWS, codes.shape[1], generator)
     found = CodeFigures(
-        hole_share(codes, prior_draws(HOLE_DRAWS, codes.shape[1], generator)),
+        hole_share(codes, prior),
+        hole_share(prior, codes),
         gaussian_kl(codes),
         float(irregularity(pictures).mean()),
     )
@@ -109,7 +111,7 @@ def examine(subject: Subject, seed: int = 0) -> Outcome:
         fid,
         subject.features_name,
         samples,
-        _decoded(subject, shown.flatten(0, 1)).unflatten(0, shown.shape[:2]),
+        _decoded(subject, shown.flatten(0, 1)).reshape(*shown.shape[:2], *subject.images.shape[1:]),
         latent_scatter(own, subject.labels, subject.class_names),
     )
 
@@ -124,7 +126,7 @@ def _distances(subject: Subject, pictures: dict[str, Tensor]) -> dict[str, float
 
 def _codes(subject: Subject, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, bool]:
     """Posterior means and codes (N, L) of images, and whether the two differ."""
-    posteriors = [subject.net.encode(batch.to(subject.device)) for batch in images.split(BATCH)]
+    posteriors = [subject.net.encode(batch.to(subject.device)) for batch in torch.split(images, BATCH)]
     mean = torch.cat([one.mean.cpu() for one in posteriors])
     variances = [one.log_var.cpu() for one in posteriors if one.log_var is not None]
     if not variances:
@@ -133,7 +135,7 @@ def _codes(subject: Subject, images: Tensor, generator: torch.Generator) -> tupl
 
 
 def _decoded(subject: Subject, codes: Tensor) -> Tensor:
-    batches = codes.split(BATCH)
+    batches = torch.split(codes, BATCH)
     return torch.cat([subject.net.decode(batch.to(subject.device)).sigmoid().cpu() for batch in batches])
 
 
@@ -176,7 +178,10 @@ def print_outcomes(outcomes: Sequence[Outcome], console: Console | None = None) 
 
 def _column(outcome: Outcome) -> Column:
     found = outcome.code_figures
-    lines = [f"holes {100 * found.holes:.0f} % of prior draws", f"KL of the codes' Gaussian {found.prior_kl:.3g} nats"]
+    lines = [
+        f"{100 * found.holes:.0f} % of prior draws in holes, {100 * found.unreached:.0f} % of codes unreached",
+        f"KL of the codes' Gaussian {found.prior_kl:.3g} nats",
+    ]
     if outcome.fid:
         lines.append("FID " + ", ".join(f"{source} {outcome.fid[source]:.0f}" for source in outcome.samples))
     samples = {SHOWN[source]: images for source, images in outcome.samples.items()}

@@ -1,4 +1,4 @@
-"""The page about a sweep: tables, figures against what was swept, pictures lined up. It reads no run: it gets `Run`s."""
+"""The page about a sweep: tables, figures against what was swept, pictures. It reads no folder: it gets `Run`s."""
 
 import csv
 import math
@@ -37,7 +37,7 @@ from lightning_cv.viz.sweep import (
     training_curves,
 )
 
-MOST_PANELS, MOST_GROUPS, MOST_LINED_UP = 12, 8, 6
+MOST_PANELS, MOST_GROUPS, MOST_LINED_UP, MOST_FIGURE_AXES = 12, 8, 6, 4
 BETA = "model.beta"
 
 
@@ -51,7 +51,7 @@ class Sweep(NamedTuple):
 
     def label(self, key: str) -> str:
         """A setting's short name."""
-        return short(key, self.keys)
+        return "seed" if key == SEED else short(key, self.keys)
 
     @property
     def finished(self) -> list[Run]:
@@ -76,9 +76,9 @@ def write_sweep_report(sweep: Sweep, out: Path, title: str) -> Path:
 
 def sweep_pictures(sweep: Sweep) -> dict[str, Figure]:
     """The drawings that the runs have the figures for, by name."""
-    found: dict[str, Figure | None] = {"rate_distortion": _rate_distortion(sweep)}
+    found: dict[str, Figure | None] = {"rate_distortion": _rate_distortion(sweep), "training": _training(sweep)}
     found |= {f"against_{sweep.label(key)}": _against(sweep, key) for key in numeric_keys(sweep.finished, sweep.keys)}
-    found |= {"training": _training(sweep), "parallel": _parallel(sweep), "importance": _importance_figure(sweep)}
+    found |= {"parallel": _parallel(sweep), "importance": _importance_figure(sweep)}
     found |= {f"lined_up_{kind}": _previews(sweep, kind) for kind in _kinds(sweep)}
     return {name: figure for name, figure in found.items() if figure is not None}
 
@@ -176,7 +176,11 @@ def _write_csv(sweep: Sweep, path: Path) -> None:
         writer.writerow(["run", "state", "folder", *sweep.keys, *best, *figures])
         for run in sweep.runs:
             chosen = [run.best(sweep.monitor)] if sweep.monitor else []
-            cells = [*(run.settings.get(key) for key in sweep.keys), *chosen, *(run.figures.get(key) for key in figures)]
+            cells = [
+                *(run.settings.get(key) for key in sweep.keys),
+                *chosen,
+                *(run.figures.get(key) for key in figures),
+            ]
             writer.writerow([run.name, run.state, run.folder, *("" if cell is None else cell for cell in cells)])
 
 
@@ -186,14 +190,18 @@ def _rate_distortion(sweep: Sweep) -> Figure | None:
     if kl is None or reconstruction is None:
         return None
     points = [
-        RatePoint(float(run.settings[BETA]), int(run.settings.get(SEED) or 0), run.figures[kl], run.figures[reconstruction])
+        RatePoint(
+            float(run.settings[BETA]), int(run.settings.get(SEED) or 0), run.figures[kl], run.figures[reconstruction]
+        )
         for run in sweep.finished
         if is_number(run.settings.get(BETA)) and kl in run.figures and reconstruction in run.figures
     ]
     if not points:
         return None
     part = kl.partition("/")[0]
-    return Figure("Rate and distortion", rate_distortion(points), f"A point a run, {part} images; thin lines join a seed.")
+    return Figure(
+        "Rate and distortion", rate_distortion(points), f"A point a run, {part} images; thin lines join a seed.", fit=True
+    )
 
 
 def _against(sweep: Sweep, key: str) -> Figure | None:
@@ -230,11 +238,11 @@ def _training(sweep: Sweep) -> Figure | None:
     keys = [key for key in sweep.keys if key != SEED][:2]
     traces = [
         Trace(", ".join(f"{sweep.label(key)} {_short_value(run.settings.get(key))}" for key in keys), run.curves[name])
-        for run in sweep.runs
+        for run in sorted(sweep.runs, key=lambda run: _sort_key(run, keys))
         if len(run.curves.get(name, [])) > 1
     ]
-    traces.sort(key=lambda trace: [(not word.replace(".", "").isdigit(), word.zfill(12)) for word in trace.group.split()])
-    return Figure("Over training", training_curves(name, traces), "A line a run, unfinished ones too.") if traces else None
+    caption = "A line a run, unfinished ones too."
+    return Figure("Over training", training_curves(name, traces), caption, fit=True) if traces else None
 
 
 def _parallel(sweep: Sweep) -> Figure | None:
@@ -246,12 +254,11 @@ def _parallel(sweep: Sweep) -> Figure | None:
         return None
     axes = []
     for key in keys:
-        column = [run.settings.get(key) for run, _ in scored]
-        numeric = all(map(is_number, column))
-        axes.append(Axis(sweep.label(key), [value if numeric else _short_value(value) for value in column]))
-    for name, figure in sweep.figures.items():
-        if f"{name}" in ("kl", "reconstruction", "active_units") and all(_has(run, figure) for run, _ in scored):
-            axes.append(Axis(figure, [run.figures[figure] for run, _ in scored]))
+        column: list[Any] = [run.settings.get(key) for run, _ in scored]  # Any: what YAML holds
+        words = [_short_value(value) for value in column]
+        axes.append(Axis(sweep.label(key), column if all(map(is_number, column)) else words))
+    known = [key for key in sweep.figures.values() if all(_has(run, key) for run, _ in scored)]
+    axes += [Axis(key, [run.figures[key] for run, _ in scored]) for key in known[:MOST_FIGURE_AXES]]
     axes.append(Axis(f"best {sweep.monitor.name}", [value for _, value in scored]))
     caption = "A line a finished run, coloured by the last axis."
     return Figure("Parallel coordinates", parallel_coordinates(axes), caption, wide=len(axes) > 4)
@@ -271,7 +278,7 @@ def _importance_figure(sweep: Sweep) -> Figure | None:
     methods = " and ".join(dict.fromkeys(one.method for one in shares))
     drawn = importance_bars([(sweep.label(one.key), one.share) for one in shares], f"best {sweep.monitor.name}")
     caption = f"Each setting alone: {methods}. What settings do only together is not seen."
-    return Figure("What mattered", drawn, caption)
+    return Figure("What mattered", drawn, caption, fit=True)
 
 
 def _kinds(sweep: Sweep) -> list[str]:
@@ -296,7 +303,8 @@ def _previews(sweep: Sweep, kind: str) -> Figure | None:
 
 
 def _sort_key(run: Run, keys: Sequence[str]) -> list[tuple[bool, float, str]]:
-    values = [run.settings.get(key) for key in keys]
+    """Numbers by size, then words."""
+    values: list[Any] = [run.settings.get(key) for key in keys]  # Any: what YAML holds
     return [(not is_number(value), float(value) if is_number(value) else 0.0, str(value)) for value in values]
 
 

@@ -112,7 +112,9 @@ class Importance(NamedTuple):
 GROUPED, RANKED = "variance between groups, adjusted", "squared rank correlation"
 
 
-def importances(settings: Sequence[Mapping[str, Any]], values: Sequence[float], keys: Sequence[str]) -> list[Importance]:
+def importances(
+    settings: Sequence[Mapping[str, Any]], values: Sequence[float], keys: Sequence[str]
+) -> list[Importance]:
     """Each setting alone, the most important first; settings that nothing can be said about are left out.
 
     Where settings repeat, the share of the figure's variance between the groups of one setting, adjusted for their

@@ -48,7 +48,7 @@ def latent_scatter(codes: Tensor, labels: Tensor, class_names: Sequence[str], si
     for label, name in enumerate(class_names):
         mine = shown[classes[shown] == label]
         shade = shades(label if len(class_names) <= 10 else label / len(class_names))
-        axes.scatter(*points[mine].T, 5, color=[shade], linewidths=0, alpha=0.7, label=name)
+        axes.scatter(points[mine, 0], points[mine, 1], 5, color=[shade], linewidths=0, alpha=0.7, label=name)
     for radius in (1.0, 2.0):
         axes.add_patch(Circle((float(origin[0]), float(origin[1])), radius, fill=False, color="black", linewidth=1.2))
     axes.set_aspect("equal", adjustable="datalim")

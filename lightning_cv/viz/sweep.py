@@ -10,11 +10,17 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
-from lightning_cv.viz.canvas import GAP, Picture, beside, text_line
+from lightning_cv.viz.canvas import GAP, Picture, text_line, tile
 
 COLOURS = ("#3b6fb6", "#c1292e", "#4f8a5b", "#e0a458", "#7d5ba6", "#2a9d8f", "#8d6e63", "#546e7a")
 WIDE_RANGE = 10
 """Positive settings that differ by more than that factor are drawn on a logarithmic axis."""
+
+WIDEST = 2250
+"""Pixels that pictures beside each other take at most."""
+
+APART = 0.045
+"""Share of an axis that its labels are apart at least."""
 
 
 class Series(NamedTuple):
@@ -42,7 +48,7 @@ def figures_against(setting: str, panels: Mapping[str, Sequence[Series]]) -> Pic
     """A panel a figure: a dot a run, a line through the means of equal settings, a band of one standard deviation."""
     if not panels:
         raise ValueError("figures_against: there are no figures to draw")
-    columns = min(3, len(panels))
+    columns = 2 if len(panels) in (2, 4) else min(3, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(4.0 * columns, 2.9 * rows + 0.3), dpi=110, layout="constrained")
     canvas = FigureCanvasAgg(figure)
@@ -126,13 +132,14 @@ def importance_bars(shares: Sequence[tuple[str, float]], metric: str) -> Picture
 
 
 def lined_up(pictures: Mapping[str, Picture]) -> Picture:
-    """Pictures beside each other under their names, none of them scaled."""
+    """Pictures beside each other under their names, none of them scaled; a new row where they get too wide."""
     columns = []
     for name, one in pictures.items():
         heading = text_line(name, one.shape[1] - GAP, size=18)
         above = np.pad(heading, ((GAP, 0), (GAP, 0), (0, 0)), constant_values=255)
         columns.append(np.concatenate([above, one]))
-    return beside(columns, gap=3 * GAP)
+    widest = max(column.shape[1] for column in columns)
+    return tile(columns, columns=max(1, min(len(columns), WIDEST // widest)), gap=3 * GAP)
 
 
 def _draw_series(axes: Axes, series: Series, colour: str) -> None:
@@ -142,7 +149,15 @@ def _draw_series(axes: Axes, series: Series, colour: str) -> None:
     spreads = np.array([np.std(group, ddof=1) if len(group) > 1 else 0.0 for group in groups])
     axes.fill_between(xs, means - spreads, means + spreads, color=colour, alpha=0.18, linewidth=0)
     axes.plot(xs, means, color=colour, linewidth=1.8, label=series.label)
-    axes.scatter(*zip(*series.points, strict=True), 16, color=colour, edgecolors="white", linewidths=0.5, zorder=3)
+    axes.scatter(
+        [x for x, _ in series.points],
+        [y for _, y in series.points],
+        16,
+        color=colour,
+        edgecolors="white",
+        linewidths=0.5,
+        zorder=3,
+    )
 
 
 def _setting_axis(axes: Axes, settings: Sequence[float]) -> None:
@@ -174,7 +189,13 @@ def _ticks(axis: Axis) -> list[tuple[float, str]]:
         for height, value in zip(_heights(axis), axis.values, strict=True)
     }
     ordered = sorted(places.items())
-    return ordered if len(ordered) <= 6 else [ordered[0], ordered[-1]]
+    if len(ordered) > 6:
+        return [ordered[0], ordered[-1]]
+    kept = ordered[:1]
+    for place in ordered[1:]:
+        if place[0] - kept[-1][0] >= APART:
+            kept.append(place)
+    return kept
 
 
 def _plain(axes: Axes) -> None:

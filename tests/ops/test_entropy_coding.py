@@ -89,7 +89,7 @@ def test_damaged_codes_and_other_tables_are_noticed():
     values = geometric(0, 200, 2)
     tables = [SymbolTable.fit(column) for column in values.T]
     code = encode(values, tables)
-    with pytest.raises(ValueError, match="ends too soon|no whole code"):
+    with pytest.raises(ValueError, match=r"ends too soon|no whole code"):
         decode(code[:12], 200, tables)
     with pytest.raises(ValueError, match="7 bytes are no whole code"):
         decode(code[:7], 200, tables)
