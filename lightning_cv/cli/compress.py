@@ -21,10 +21,12 @@ def main(argv: list[str]) -> int:
     out = result_folder(options.out)
     model = autoencoder_of(options.ckpt, options.device, options.root)
     train, _ = images_of(model.datamodule, "train", options.train_images)
-    tested = [(model.data_name, model.datamodule)]
-    tested += [other_data(name, model, options.root) for name in options.other]
+    tested = {model.data_name: model.datamodule}
+    for asked in options.other:
+        name, datamodule = other_data(asked, model, options.root)
+        tested[f"{name} ({asked})" if name in tested else name] = datamodule
     sets = []
-    for name, datamodule in tested:
+    for name, datamodule in tested.items():
         images, _ = images_of(datamodule, options.split, options.images)
         sets.append(Images(f"{name}, {options.split}, {len(images):,} images", eight_bits(images)))
     rows = compare(model.net, Images("train", eight_bits(train)), sets, model.device)

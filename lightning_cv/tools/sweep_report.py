@@ -200,7 +200,10 @@ def _rate_distortion(sweep: Sweep) -> Figure | None:
         return None
     part = kl.partition("/")[0]
     return Figure(
-        "Rate and distortion", rate_distortion(points), f"A point a run, {part} images; thin lines join a seed.", fit=True
+        "Rate and distortion",
+        rate_distortion(points),
+        f"A point a run, {part} images; thin lines join a seed.",
+        fit=True,
     )
 
 

@@ -10,6 +10,15 @@ from lightning_cv.datasets.digits import load_digit_splits
 from lightning_cv.metrics.fid import fit_feature_net, frechet_distance
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """The tensors are small: a second thread only waits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 class Flat(nn.Module):
     """The image's values as features."""
 

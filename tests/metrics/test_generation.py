@@ -86,7 +86,9 @@ def test_gaussian_draws_have_the_codes_moments():
 
 def test_mixture_draws_keep_to_the_clusters_and_are_mixed():
     centres = torch.tensor([[10.0, 0.0], [-10.0, 0.0]])
-    codes = torch.cat([centres[0] + 0.1 * prior_draws(300, 2, seeded(0)), centres[1] + 0.1 * prior_draws(100, 2, seeded(1))])
+    codes = torch.cat(
+        [centres[0] + 0.1 * prior_draws(300, 2, seeded(0)), centres[1] + 0.1 * prior_draws(100, 2, seeded(1))]
+    )
     drawn = mixture_draws(codes, 1000, 2, seeded(2))
     assert nearest_distance(drawn, centres).max() < 1
     assert (drawn[:, 0] > 0).double().mean() == pytest.approx(0.75, abs=0.05)
