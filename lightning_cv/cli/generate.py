@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from collections import Counter
 from importlib import import_module
 from pathlib import Path
@@ -71,7 +72,8 @@ def _feature_net(
     if options.features:
         return _named_net(options.features), options.features.rpartition(".")[2]
     if len(set(labels.tolist())) < 2:
-        print(f"no Fréchet distances: the images of {data} have no classes to fit a net on; name one with --features")
+        why = f"the images of {data} have no classes to fit a net on; name one with --features"
+        print(f"no Fréchet distances: {why}", file=sys.stderr)
         return None, ""
     from lightning_cv.metrics.fid import fit_feature_net
 

@@ -27,8 +27,8 @@ def hole_share(codes: Tensor, draws: Tensor) -> float:
 
     One half of the codes, every other one, is the reference. Farther means: than 99 % of the other half's codes lie
     from their nearest reference. So draws from the codes' own distribution score 0.01, and a prior that the decoder
-    has never seen anything of scores 1. Codes that are spread much wider than the prior leave it few holes; then the share
-    with the roles exchanged, of codes that no draw comes near, is close to 1. Own definition.
+    has never seen anything of scores 1. Codes that are spread much wider than the prior leave it few holes; then the
+    share with the roles exchanged, of codes that no draw comes near, is close to 1. Own definition.
     """
     if len(codes) < 4 or codes.ndim != 2 or draws.shape[1:] != codes.shape[1:] or not len(draws):
         raise ValueError(

@@ -1,6 +1,7 @@
 """Codecs against what is known of them: sizes of markers, lossless ones, principal components of a line."""
 
 import io
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -68,7 +69,7 @@ def test_a_jpeg_alone_is_its_scan_and_the_header_counted_by_hand(digits):
 
 def test_jpeg_costs_and_quality_rise_together(digits):
     found = [figures(jpeg_scans(digits, quality), digits) for quality in (5, 30, 80)]
-    for worse, better in zip(found, found[1:], strict=False):
+    for worse, better in pairwise(found):
         assert worse.bits_per_image < better.bits_per_image
         assert worse.psnr < better.psnr
         assert worse.ssim < better.ssim
