@@ -24,30 +24,35 @@ def main(argv: list[str]) -> int:
     if options.names and len(options.names) != len(options.ckpt):
         raise UserError(f"--names: {len(options.names)} names for {len(options.ckpt)} checkpoints")
     from lightning_cv.cli.autoencoders import MARK, autoencoder_of, images_of, result_folder
+    from lightning_cv.metrics.fid import FeatureNet
     from lightning_cv.tools.generate import Subject, as_json, examine, print_outcomes, write_outcomes
 
     out = result_folder(options.out)
     models = [autoencoder_of(ckpt, options.device, options.root) for ckpt in options.ckpt]
     names = options.names or _names(models, options.ckpt)
     nets: dict[tuple[Any, ...], tuple[nn.Module | None, str]] = {}
+    accuracies: dict[str, float] = {}
     outcomes = []
     for name, model in zip(names, models, strict=True):
         train, classes = images_of(model.datamodule, "train", options.train_images)
         images, labels = images_of(model.datamodule, options.split, options.images)
         key = (model.data_name, *images.shape[1:])
         if key not in nets:  # one net a kind of images: only its own figures compare
-            nets[key] = _feature_net(options, model.data_name.lower(), train, classes)
+            nets[key] = net, net_name = _feature_net(options, model.data_name.lower(), train, classes)
+            accuracies |= {net_name: net.accuracy(images, labels)} if isinstance(net, FeatureNet) else {}
         subject = Subject(
             name, model.net, model.device, train, images, labels, model.datamodule.class_names, *nets[key]
         )
         outcomes.append(examine(subject, options.seed))
     about = MARK | {"ckpt": [str(ckpt) for ckpt in options.ckpt], "split": options.split, "seed": options.seed}
-    about |= {"features": [name for _, name in nets.values()], "accuracy": _accuracies(nets, images, labels)}
+    about |= {"features_accuracy": accuracies}
     write_outcomes(outcomes, about, out)
     if options.json:
         print(json.dumps(as_json(outcomes, about), indent=1))
     else:
         print_outcomes(outcomes)
+        for net_name, accuracy in accuracies.items():
+            print(f"{net_name}: a small classifier fitted on the training images, {accuracy:.1%} of the others right")
         print(f"-> {out}/generation.png, .csv, .json")
     return 0
 
@@ -56,7 +61,7 @@ def _names(models: "list[AutoencoderModel]", ckpts: list[Path]) -> list[str]:
     """The net's class with beta, and the run's folder where two would be called the same."""
     names = []
     for model in models:
-        beta = model.settings["model"].get("init_args", {}).get("beta")
+        beta = (model.settings["model"].get("init_args") or {}).get("beta")
         names.append(type(model.net).__name__ + (f", beta {beta:g}" if isinstance(beta, int | float) else ""))
     counts = Counter(names)
     runs = [ckpt.resolve().parent.parent.name for ckpt in ckpts]
@@ -93,14 +98,6 @@ def _named_net(path: str) -> "nn.Module":
     if not isinstance(made, nn.Module):
         raise UserError(f"--features {path} makes a {type(made).__name__}, no torch module")
     return made.eval()
-
-
-def _accuracies(nets: "dict[tuple[Any, ...], tuple[nn.Module | None, str]]", images: "Tensor", labels: "Tensor") -> Any:
-    """Accuracy of the fitted net on the last checkpoint's evaluation images; None for a net of the caller's."""
-    from lightning_cv.metrics.fid import FeatureNet
-
-    net = list(nets.values())[-1][0]
-    return net.accuracy(images, labels) if isinstance(net, FeatureNet) else None
 
 
 def _parser() -> argparse.ArgumentParser:

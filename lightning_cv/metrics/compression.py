@@ -28,6 +28,9 @@ BLOCK = 16
 MOSAIC = 20
 """Images a side of a mosaic."""
 
+MOST_PSNR = 58.92
+"""dB of values that were rounded to 8 bits: 10 log10(12 * 255^2). What one image of a lossy code counts at most."""
+
 START_OF_SCAN, END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 
 
@@ -43,7 +46,7 @@ class Figures(NamedTuple):
 
     bits_per_image: float
     bits_per_pixel: float  # a pixel being a place, not a channel of it
-    psnr: float  # dB; infinite where an image came back as it was
+    psnr: float  # dB; infinite where all images came back as they were
     ssim: float  # NaN for images smaller than SSIM's window
 
 
@@ -58,7 +61,10 @@ def figures(coded: Coded, images: Tensor) -> Figures:
     bits = 8 * coded.size / count
     large = min(height, width) >= WINDOW
     likeness = float(ssim(coded.images, images).mean()) if large else float("nan")
-    return Figures(bits, bits / (height * width), float(psnr(coded.images, images).mean()), likeness)
+    ratios = psnr(coded.images, images)  # (N,)
+    if not ratios.isinf().all():
+        ratios = ratios.clamp(max=MOST_PSNR)  # a blank image that came back exactly does not make the code lossless
+    return Figures(bits, bits / (height * width), float(ratios.mean()), likeness)
 
 
 def code_latents(codes: Tensor, train: Tensor, step: float) -> tuple[Tensor, int]:

@@ -26,6 +26,7 @@ from lightning_cv.metrics.generation import (
     prior_draws,
 )
 from lightning_cv.ops.latents import reparameterise
+from lightning_cv.viz.canvas import Picture
 from lightning_cv.viz.generation import Column, generation_grid, latent_scatter, sample_grid
 
 BATCH = 256
@@ -65,7 +66,7 @@ class Outcome(NamedTuple):
     features_name: str
     samples: dict[str, Tensor]
     interpolations: Tensor
-    scatter: Any  # Any: a Picture
+    scatter: Picture
 
     def figures(self) -> dict[str, float]:
         """All numbers under the names that results.json and the table use."""

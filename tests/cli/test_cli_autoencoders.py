@@ -116,6 +116,7 @@ def test_generate_compares_nets_and_names_the_features(checkpoints, tmp_path, ca
     for model in content["models"]:
         assert {key for key in model if key.startswith("fid_")} == {f"fid_cnn_digits/{source}" for source in sources}
     assert content["models"][0]["fid_cnn_digits/train"] == content["models"][1]["fid_cnn_digits/train"]
+    assert 0 <= content["features_accuracy"]["cnn_digits"] <= 1
     pictures = {path.name for path in out.glob("*.png")}
     assert pictures == {"generation.png"} | {
         f"{number}-{name}.png" for number in (1, 2) for name in ("prior", "gaussian", "gmm10", "codes")

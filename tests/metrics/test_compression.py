@@ -85,6 +85,12 @@ def test_figures_are_bits_a_place_and_the_mean_psnr_of_the_images(digits):
     assert found.bits_per_pixel == 8 * 1000 / 50 / 256
     pairs = zip(digits.numpy(), darker.numpy(), strict=True)
     assert found.psnr == pytest.approx(np.mean([peak_signal_noise_ratio(a, b, data_range=1) for a, b in pairs]))
+    half = torch.cat([digits[:1], darker[1:2]])  # the first of two came back exactly
+    assert figures(Coded(half, 1), digits[:2]).psnr == pytest.approx(
+        (10 * np.log10(12 * 255**2) + peak_signal_noise_ratio(digits[1].numpy(), darker[1].numpy(), data_range=1)) / 2,
+        abs=0.01,
+    )
+    assert figures(Coded(digits, 1), digits).psnr == np.inf
     small = torch.zeros(2, 3, 8, 8)
     assert np.isnan(figures(Coded(small, 1), small).ssim)
 
