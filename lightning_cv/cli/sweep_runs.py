@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from lightning_cv.cli.experiments import read_yaml
 from lightning_cv.cli.run_folder import CONFIG, LOCK, METRICS
 from lightning_cv.cli.settings import flatten
@@ -59,6 +61,7 @@ def read_run(folder: Path, name: str) -> Run:
     if tests and not tested:
         notes.append(f"{tests[-1].name} has no figures")
     curves = _curves(folder / METRICS, notes)
+    previews = _previews(folder / "previews", notes)
     last = {key: rows[-1][1] for key, rows in curves.items()}
     return Run(
         folder,
@@ -68,7 +71,7 @@ def read_run(folder: Path, name: str) -> Run:
         flatten(settings),
         last | trained | {key: value for key, value in tested.items() if key.startswith("test/")},
         curves,
-        _previews(folder / "previews"),
+        previews,
         _monitor(settings),
     )
 
@@ -149,11 +152,18 @@ def _curves(file: Path, notes: list[str]) -> dict[str, list[tuple[int, float]]]:
     return curves
 
 
-def _previews(folder: Path) -> dict[str, Path]:
-    """The picture of the last epoch of each kind."""
+def _previews(folder: Path, notes: list[str]) -> dict[str, Path]:
+    """The picture of the last epoch of each kind; hidden ones are being written by a run at work."""
     last: dict[str, Path] = {}
-    for file in sorted(folder.glob("*-epoch*.png"), key=lambda path: _number(path.stem)):
+    for file in sorted(folder.glob("[!.]*-epoch*.png"), key=lambda path: _number(path.stem)):
         last[file.stem.rpartition("-epoch")[0]] = file
+    for kind, file in list(last.items()):
+        try:
+            with Image.open(file) as picture:
+                picture.load()
+        except (OSError, SyntaxError) as error:
+            notes.append(f"{file.name} is not readable: {error}")
+            del last[kind]
     return last
 
 

@@ -79,6 +79,19 @@ def test_every_state_is_told(make):
     assert "not valid YAML" in runs["yaml"].notes[0]
 
 
+def test_pictures_that_are_half_written_or_broken_are_no_reason_to_fail(make, tmp_path, capsys):
+    folder = make("a")
+    Image.new("RGB", (40, 40)).save(folder / "previews" / "segmentation-epoch001.png")
+    (folder / "previews" / ".segmentation-epoch002.part.png").write_bytes(b"half")
+    whole = (folder / "previews" / "segmentation-epoch001.png").read_bytes()
+    (folder / "previews" / "traversal-epoch001.png").write_bytes(whole[:60])
+    (run,) = read_runs([folder])
+    assert [path.name for path in run.previews.values()] == ["segmentation-epoch001.png"]
+    assert "traversal-epoch001.png is not readable" in run.notes[0]
+    assert main(["report", str(folder), "--out", str(tmp_path / "out")]) == 1
+    assert "traversal-epoch001.png is not readable" in capsys.readouterr().err
+
+
 def test_runs_of_one_name_in_two_places_are_told_apart(make, tmp_path):
     make("x/one")
     make("y/one")
