@@ -23,7 +23,9 @@ class RatePoint(NamedTuple):
 
 
 def rate_distortion(points: Sequence[RatePoint], title: str = "") -> Picture:
-    """KL (rate) against reconstruction (distortion): a colour a beta, a marker a seed, a line through the means."""
+    """KL (rate) against reconstruction (distortion): a colour a beta, a marker and a thin line a seed, a line through
+    the means.
+    """
     if not points:
         raise ValueError("rate_distortion: there are no points to draw")
     figure = Figure(figsize=(5.0, 3.8), dpi=120, layout="constrained")
@@ -37,6 +39,9 @@ def rate_distortion(points: Sequence[RatePoint], title: str = "") -> Picture:
         for beta, group in groups.items()
     }
     axes.plot(*zip(*centres.values(), strict=True), color="0.75", linewidth=1.5, zorder=1)
+    for seed in seeds if len(seeds) > 1 else []:
+        own = sorted((point.beta, point.kl, point.reconstruction) for point in points if point.seed == seed)
+        axes.plot([point[1] for point in own], [point[2] for point in own], color="0.85", linewidth=0.8, zorder=0)
     shades = colormaps["viridis"](np.linspace(0.05, 0.85, len(betas)))
     for shade, beta in zip(shades, betas, strict=True):
         for point in groups[beta]:
