@@ -47,7 +47,7 @@ class FeatureNet(nn.Module):
 
 
 def fit_feature_net(
-    images: Tensor, labels: Tensor, name: str, seed: int = 0, steps: int = 400, batch_size: int = 128
+    images: Tensor, labels: Tensor, name: str, seed: int = 0, steps: int = 800, batch_size: int = 128
 ) -> FeatureNet:
     """A classifier of training images (N, C, H, W) with classes (N,), the same for the same seed.
 
