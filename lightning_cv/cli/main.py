@@ -51,15 +51,17 @@ examples:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit status: 0 done, 1 done with complaints, 2 the caller's slip, 130 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(USAGE.format(verbs="\n".join(f"  {verb:<10} {what}" for verb, (what, _) in VERBS.items())))
-        return 0
-    if arguments[0] == "--version":
-        print(f"lightning-cv {__version__}")
-        return 0
     debug = "--debug" in arguments
-    verb, *rest = [argument for argument in arguments if argument != "--debug"]
+    verb, *rest = [argument for argument in arguments if argument != "--debug"] or ["--help"]
     try:
+        if verb in ("-h", "--help", "help"):
+            print(
+                USAGE.format(verbs="\n".join(f"  {verb:<10} {what}" for verb, (what, _) in VERBS.items())), flush=True
+            )
+            return 0
+        if verb == "--version":
+            print(f"lightning-cv {__version__}")
+            return 0
         return _verb(verb)(rest)
     except KeyboardInterrupt:
         print(f"\nlightning-cv {verb}: interrupted", file=sys.stderr)
