@@ -18,6 +18,7 @@ VERBS = {
     "resume": ("go on with a run that was stopped, or extend a finished one", "lightning_cv.cli.resume:main"),
     "predict": ("use a checkpoint on images of your own", "lightning_cv.cli.predict:main"),
     "evaluate": ("score saved predictions in the official formats", "lightning_cv.tools.evaluate:main"),
+    "import": ("weights that others trained, as a checkpoint", "lightning_cv.tools.imports:main"),
     "sync": ("send runs that W&B logged offline", "lightning_cv.cli.sync:main"),
     "list": ("all experiments with task, data and target", "lightning_cv.cli.listing:main"),
     "init": ("copy the experiments into a folder of yours", "lightning_cv.cli.init:main"),

@@ -32,14 +32,14 @@ def test_many_images_wrap_into_further_pairs_of_rows():
 
 def test_traversals_have_a_row_a_latent_and_a_column_a_value():
     images = (torch.arange(6).reshape(2, 3, 1, 1, 1) / 8).expand(2, 3, 1, 32, 32)
-    grid = traversal_grid(images, ["z4  KL 2.0", "z1  KL 0.1"], [-2.0, 0.0, 2.0], "image 7")
+    grid = traversal_grid(images, ["z4  KL 2.0", "z1  KL 0.1"], ["-2.0", "0", "+2.0"], "image 7")
     places = [np.argwhere((grid == round(n / 8 * 255)).all(-1)) for n in range(6)]
     tops, lefts = [p[:, 0].min() for p in places[1:]], [p[:, 1].max() for p in places[1:]]
     assert all(len(p) >= 64 * 64 for p in places)
     assert tops[2] == tops[3] == tops[4] > tops[0] == tops[1]
     assert lefts[1] > lefts[0] == lefts[3] > lefts[2]
     with pytest.raises(ValueError, match="2 rows of 2 images"):
-        traversal_grid(images, ["a", "b"], [0.0, 1.0])
+        traversal_grid(images, ["a", "b"], ["0", "1"])
 
 
 def test_the_curve_is_drawn_for_one_and_for_many_points():
