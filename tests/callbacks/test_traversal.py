@@ -66,7 +66,7 @@ def test_prior_quantiles(tmp_path, seen):
     draw(tmp_path, LatentTraversal(steps=3, range=PriorQuantiles(0.025), latents=1))
     assert seen["columns"] == ["-2.0", "0", "+2.0"]
     assert seen["labels"] == ["z1  KL 2.50"]
-    assert codes_drawn(seen)[0, 0] == pytest.approx(-codes_drawn(seen)[0, 2], abs=1e-4)
+    assert codes_drawn(seen)[0, 0].item() == pytest.approx(-codes_drawn(seen)[0, 2].item(), abs=1e-4)
 
 
 def test_data_quantiles_are_each_latents_own():
@@ -150,6 +150,6 @@ def test_bad_settings_are_named(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             build()
+    trainer = toy_trainer(tmp_path, callbacks=[LatentTraversal()])
     with pytest.raises(ValueError, match="needs a step that returns terms kl_per_dim and mean"):
-        trainer = toy_trainer(tmp_path, callbacks=[LatentTraversal()])
         trainer.validate(ToyTask(lambda batch: {"preds": 0}), datamodule=ToyData([image_batch(0)]))
