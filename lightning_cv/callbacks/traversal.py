@@ -105,8 +105,8 @@ class LatentRow(NamedTuple):
     latent: int
     kl: float  # nats an image
     active: bool  # Var_x(E[z|x]) > 0.01
-    best_factor: str  # "" where the factors of the data are not known
-    mutual_information: float | None  # nats, of the mean in 20 bins with that factor
+    best_factor: str  # "" where the factors of the data are not known, or for an inactive latent
+    mutual_information: float | None  # nats, of the mean in 20 bins with that factor; 0 for an inactive latent
 
 
 class LatentTraversal(Preview):
@@ -251,13 +251,16 @@ def latent_rows(kl: Tensor, means: Tensor, factors: Tensor | None = None, names:
     """
     active = means.double().var(dim=0, correction=0) > ACTIVE_VARIANCE
     information = None
-    if factors is not None:
-        information = torch.from_numpy(mutual_information(discretise(means.double().numpy()), factors.numpy()))
+    if factors is not None:  # the mean of an inactive latent varies by a hair, which over its own range looks like much
+        information = torch.from_numpy(
+            mutual_information(discretise((means * active).double().numpy()), factors.numpy())
+        )
     rows = []
     for rank, latent in enumerate(order_by_kl(kl).tolist(), start=1):
         best, most = "", None
         if information is not None:
-            best, most = names[int(information[latent].argmax())], float(information[latent].max())
+            most = float(information[latent].max())
+            best = names[int(information[latent].argmax())] if most else ""
         rows.append(LatentRow(rank, latent, float(kl[latent]), bool(active[latent]), best, most))
     return rows
 

@@ -114,6 +114,15 @@ def test_animation_and_table_lie_beside_the_picture(tmp_path):
     assert (second["latent"], second["active"], float(second["mutual_information"])) == ("0", "False", 0.0)
 
 
+def test_an_inactive_latent_knows_nothing():
+    """Its mean follows the factor exactly, but by a hair: no draw from the posterior would tell."""
+    factor = torch.arange(60)[:, None] % 3
+    means = torch.cat([factor, 1e-3 * factor], dim=1).float()
+    active, inactive = latent_rows(torch.tensor([1.0, 0.0]), means, factor, ["shape"])
+    assert (active.best_factor, active.mutual_information) == ("shape", pytest.approx(np.log(3)))
+    assert (inactive.best_factor, inactive.mutual_information) == ("", 0.0)
+
+
 def test_what_is_known_without_factors():
     rows = latent_rows(torch.tensor([0.1, 2.0]), torch.tensor([[0.0, 1.0], [0.01, -1.0]]))
     assert [(row.rank, row.latent, row.active, row.best_factor, row.mutual_information) for row in rows] == [
