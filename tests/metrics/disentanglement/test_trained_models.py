@@ -1,4 +1,4 @@
-"""Trained models of disentangling-vae on drawn dSprites, beside figures that were measured independently of this code."""
+"""Trained models of disentangling-vae on drawn dSprites, beside figures measured by other code."""
 
 import pytest
 from identity_factors import seeded
