@@ -69,6 +69,16 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     return content
 
 
+def refuse_incomplete(content: dict[str, Any], path: str | Path, *, to_train: bool) -> None:
+    """Raise ValueError for a checkpoint that Lightning cannot use, or from which no training can go on."""
+    if "pytorch-lightning_version" not in content:
+        raise ValueError(f"{path} was not written by Lightning")
+    if to_train and "optimizer_states" not in content:
+        raise ValueError(
+            f"{path} holds a net but no training to go on with, as an imported one: use `test` or `predict`"
+        )
+
+
 def newest_checkpoint(folder: Path) -> LoadedCheckpoint:
     """The checkpoint of `folder` with the most training in it; files that do not load are skipped and named.
 

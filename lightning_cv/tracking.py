@@ -288,6 +288,12 @@ def log_segments(
         _log(run, trainer, key, images)
 
 
+def log_animation(trainer: Trainer, key: str, file: Path) -> None:
+    """A GIF, which is sent as it is."""
+    for run in _runs(trainer):
+        _log(run, trainer, key, wandb.Video(str(file), format="gif"))
+
+
 def log_table(trainer: Trainer, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """A table of plain values and pictures; Any: a cell is whatever W&B can show."""
     for run in _runs(trainer):

@@ -147,6 +147,7 @@ def test_without_a_wandb_logger_nothing_happens(tmp_path):
     tracking.log_images(plain, "a", [PICTURE])
     tracking.log_boxes(plain, "a", [PICTURE], [FOUND], [target("x")], LABELS)
     tracking.log_table(plain, "a", ["x"], [[1]])
+    tracking.log_animation(plain, "a", tmp_path / "missing.gif")
     tracking.finish(plain)
     assert wandb.run is None
     assert list(tmp_path.iterdir()) == []
@@ -199,6 +200,9 @@ def test_two_offline_runs_in_one_process_read_back(tmp_path):
         tracking.log_masks(one, "previews/segmentation", [PICTURE], [mask], [mask * 255], ["img8"], MASK_LABELS)
         tracking.log_images(one, "previews/reconstruction", [PICTURE], ["caption"])
         tracking.log_table(one, "latents", ["latent", "picture"], [[0, PICTURE]])
+        frames = [Image.fromarray(PICTURE), Image.fromarray(255 - PICTURE)]
+        frames[0].save(tmp_path / "two.gif", save_all=True, append_images=frames[1:])
+        tracking.log_animation(one, "traversal/img9", tmp_path / "two.gif")
         tracking.finish(one)
         assert wandb.run is None
     for number in (1, 2):
@@ -226,6 +230,8 @@ def test_two_offline_runs_in_one_process_read_back(tmp_path):
         assert (box["class_id"], box["domain"], box["box_caption"]) == (2, "pixel", "star 0.87")
         assert (true["box_data"][0]["class_id"], true["box_data"][0]["box_caption"]) == (2, "star (difficult)")
         assert len(list(media.rglob("*.mask.png"))) == 2
+        (animation,) = media.rglob("videos/traversal/img9*.gif")
+        assert animation.read_bytes() == (tmp_path / "two.gif").read_bytes()
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Callbacks by name."""
 
+from lightning_cv.callbacks.disentanglement import DisentanglementMetrics
 from lightning_cv.callbacks.gradients import GradientNorm
 from lightning_cv.callbacks.metrics import (
     DetectionMetrics,
@@ -12,16 +13,19 @@ from lightning_cv.callbacks.panoptic import PanopticMetrics, PanopticPreview
 from lightning_cv.callbacks.predictions import SavePredictions
 from lightning_cv.callbacks.previews import (
     DetectionPreview,
-    LatentTraversal,
     ReconstructionPreview,
     SegmentationPreview,
 )
 from lightning_cv.callbacks.progress import ProgressLines
 from lightning_cv.callbacks.timing import Throughput
+from lightning_cv.callbacks.traversal import Absolute, DataQuantiles, LatentTraversal, PriorQuantiles
 
 __all__ = [
+    "Absolute",
+    "DataQuantiles",
     "DetectionMetrics",
     "DetectionPreview",
+    "DisentanglementMetrics",
     "GradientNorm",
     "LatentTraversal",
     "LikelihoodMetrics",
@@ -29,6 +33,7 @@ __all__ = [
     "NanGuard",
     "PanopticMetrics",
     "PanopticPreview",
+    "PriorQuantiles",
     "ProgressLines",
     "ReconstructionPreview",
     "SavePredictions",

@@ -13,10 +13,9 @@ from torch import Tensor
 from lightning_cv import tracking
 from lightning_cv.callbacks.metrics import label_map_of
 from lightning_cv.contracts import Detections, DetectionTarget, StepOutput
-from lightning_cv.ops.latents import absolute_range, order_by_kl, prior_quantiles, traversal_codes
 from lightning_cv.viz.boxes import above_score, boxes_beside_truth
-from lightning_cv.viz.canvas import Picture, below, picture, tile
-from lightning_cv.viz.grids import recon_grid, traversal_grid
+from lightning_cv.viz.canvas import Picture, picture, tile
+from lightning_cv.viz.grids import recon_grid
 from lightning_cv.viz.masks import masks_beside_truth
 
 Batch = dict[str, Any]  # Any: a SegmentationBatch, DetectionBatch or ImageBatch, by the kind of problem
@@ -56,11 +55,14 @@ class Preview(Callback):
     def draw(self, trainer: Trainer, pl_module: LightningModule) -> Picture:
         """One picture of what was kept."""
 
+    def save_more(self, trainer: Trainer, folder: Path) -> None:
+        """Write what a preview has besides its picture."""
+
     def send(self, trainer: Trainer, drawn: Picture) -> None:
         """Hand the picture to W&B."""
         tracking.log_images(trainer, self.key, [drawn])
 
-    def watch(self, outputs: StepOutput) -> None:
+    def watch(self, outputs: StepOutput, batch: Batch) -> None:
         """Look at every batch of an epoch that is drawn."""
 
     def _due(self, trainer: Trainer) -> bool:
@@ -86,7 +88,7 @@ class Preview(Callback):
         """Keep the first images."""
         if not self._due(trainer):
             return
-        self.watch(outputs)
+        self.watch(outputs, batch)
         room = self.count - self._seen
         if room > 0:
             self.keep(outputs, batch, room)
@@ -100,6 +102,7 @@ class Preview(Callback):
         folder = Path(trainer.default_root_dir) / "previews"
         folder.mkdir(parents=True, exist_ok=True)
         _save(drawn, folder / f"{self.name}-epoch{trainer.current_epoch:03d}.png")
+        self.save_more(trainer, folder)
         self.send(trainer, drawn)
         self.forget()
 
@@ -198,70 +201,6 @@ class ReconstructionPreview(Preview):
     def draw(self, trainer: Trainer, pl_module: LightningModule) -> Picture:
         """A grid of pairs."""
         return recon_grid(torch.stack(self._images), torch.stack(self._preds))
-
-
-class LatentTraversal(Preview):
-    """What each latent does: one row a latent, the most informative first, its value varied over a fixed range.
-
-    The other latents stay at the posterior mean of an image. The order is by KL, averaged over the validation images
-    that the first process has seen.
-
-    Args:
-        count: images that start a grid each.
-        every_n_epochs: how often.
-        steps: pictures a row.
-        limit: values go from -limit to limit, in standard deviations of the prior.
-        tail: if given, values are instead the prior's quantiles from `tail` to 1 - `tail`.
-        latents: rows; None for all.
-    """
-
-    name = "traversal"
-
-    def __init__(
-        self,
-        count: int = 1,
-        every_n_epochs: int = 1,
-        steps: int = 9,
-        limit: float = 2.5,
-        tail: float | None = None,
-        latents: int | None = None,
-    ) -> None:
-        super().__init__(count, every_n_epochs)
-        self.values = absolute_range(limit, steps) if tail is None else prior_quantiles(steps, tail)
-        self.latents = latents
-
-    def forget(self) -> None:
-        """Drop the last epoch's codes."""
-        self._codes: list[Tensor] = []
-        self._ids: list[str] = []
-        self._kl = torch.zeros(())
-        self._images = 0
-
-    def watch(self, outputs: StepOutput) -> None:
-        """Sum the KL of each latent."""
-        kl_per_dim = outputs["terms"]["kl_per_dim"].detach().double().cpu()
-        self._kl = self._kl + kl_per_dim.sum(0)
-        self._images += len(kl_per_dim)
-
-    def keep(self, outputs: StepOutput, batch: Batch, room: int) -> None:
-        """Keep the posterior means."""
-        self._codes += list(outputs["terms"]["mean"][:room].detach())
-        self._ids += outputs["image_ids"][:room]
-
-    def draw(self, trainer: Trainer, pl_module: LightningModule) -> Picture:
-        """One grid an image."""
-        kl = self._kl / self._images
-        chosen = order_by_kl(kl)[: self.latents]
-        labels = [f"z{latent}  KL {kl[latent]:.2f}" for latent in chosen.tolist()]
-        values = self.values.tolist()
-        net: Any = pl_module.net  # an Autoencoder; Lightning's type does not know of it
-        grids = []
-        for code, image_id in zip(self._codes, self._ids, strict=True):
-            codes = traversal_codes(code, chosen, self.values)  # (rows, steps, L)
-            with torch.no_grad():
-                images = net.decode(codes.flatten(0, 1)).sigmoid().cpu()  # (rows * steps, C, H, W)
-            grids.append(traversal_grid(images.unflatten(0, codes.shape[:2]), labels, values, f"image {image_id}"))
-        return below(grids)
 
 
 def _save(drawn: Picture, path: Path) -> None:

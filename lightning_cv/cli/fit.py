@@ -20,7 +20,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning_cv import tracking
 from lightning_cv.callbacks.predictions import SavePredictions
 from lightning_cv.callbacks.reproducible import CounterRandomness
-from lightning_cv.checkpoints import AtomicCheckpointIO, load_checkpoint
+from lightning_cv.checkpoints import AtomicCheckpointIO, load_checkpoint, refuse_incomplete
 from lightning_cv.cli import record, run_folder
 from lightning_cv.cli.diagnose import constructor_words, explain, unknown_section
 from lightning_cv.cli.experiments import expand_configs
@@ -325,8 +325,7 @@ def _refuse_other_checkpoint(cli: ExperimentCLI, content: dict[str, Any], ckpt: 
     try:
         cli.model.on_load_checkpoint(content)
         _refuse_other_settings(cli.settings, content, ckpt, cli.verb)
-        if "pytorch-lightning_version" not in content:
-            raise UserError(f"{ckpt} was not written by Lightning")
+        refuse_incomplete(content, ckpt, to_train=cli.verb == "fit")
     except (UserError, ValueError) as error:
         cli.discard()
         raise UserError(str(error)) from error

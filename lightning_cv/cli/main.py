@@ -21,6 +21,7 @@ VERBS = {
     "generate": ("what autoencoders make of random codes", "lightning_cv.cli.generate:main"),
     "report": ("one page about all runs of a sweep", "lightning_cv.cli.report:main"),
     "evaluate": ("score saved predictions in the official formats", "lightning_cv.tools.evaluate:main"),
+    "import": ("weights that others trained, as a checkpoint", "lightning_cv.tools.imports:main"),
     "sync": ("send runs that W&B logged offline", "lightning_cv.cli.sync:main"),
     "dashboard": ("save the W&B workspace that compares betas", "lightning_cv.sweeps.dashboard:main"),
     "list": ("all experiments with task, data and target", "lightning_cv.cli.listing:main"),

@@ -34,21 +34,9 @@ class ImageRecords(Metric, Generic[Record]):
         """What `evaluate` makes of the records of all processes, ordered by image id."""
         if not (dist.is_available() and dist.is_initialized()):
             return evaluate(_in_order([self.records]))
-        first = dist.get_rank() == 0
-        gathered: list[Any] | None = [None] * dist.get_world_size() if first else None
-        dist.gather_object(self.records, gathered, dst=0)
-        # result, error: an error on the first process must not leave the others waiting
-        answer: list[Any] = [None, None]
-        if gathered is not None:
-            try:
-                answer[0] = evaluate(_in_order(gathered))
-            except Exception as error:
-                answer[1] = error
-        dist.broadcast_object_list(answer, src=0)
-        if answer[1] is not None:
-            raise answer[1]
-        result: Result = answer[0]
-        return result
+        gathered: list[Any] = [None] * dist.get_world_size()
+        dist.gather_object(self.records, gathered if dist.get_rank() == 0 else None, dst=0)
+        return on_first_process(lambda: evaluate(_in_order(gathered)))
 
     def compute(self) -> Any:  # Any: subclasses give a tensor or a named tuple
         """Number of different images seen by all processes."""
@@ -58,6 +46,24 @@ class ImageRecords(Metric, Generic[Record]):
         """Forget all images."""
         super().reset()
         self.records = {}
+
+
+def on_first_process(evaluate: Callable[[], Result]) -> Result:
+    """What `evaluate` returns on the first process, handed to every process; an error of it is raised on all."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return evaluate()
+    # result, error: an error on the first process must not leave the others waiting
+    answer: list[Any] = [None, None]
+    if dist.get_rank() == 0:
+        try:
+            answer[0] = evaluate()
+        except Exception as error:
+            answer[1] = error
+    dist.broadcast_object_list(answer, src=0)
+    if answer[1] is not None:
+        raise answer[1]
+    result: Result = answer[0]
+    return result
 
 
 def _in_order(parts: Sequence[dict[str, Record]]) -> list[Record]:

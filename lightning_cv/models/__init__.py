@@ -1,3 +1,7 @@
+from lightning_cv.models.autoencoders.autoencoder import ConvAutoencoder as ConvAutoencoder
+from lightning_cv.models.autoencoders.locatello import LocatelloVAE as LocatelloVAE
+from lightning_cv.models.autoencoders.mlp import MLPVAE as MLPVAE
+from lightning_cv.models.autoencoders.residual import ResidualVAE as ResidualVAE
 from lightning_cv.models.autoencoders.vae import ConvVAE as ConvVAE
 from lightning_cv.models.backbones import FPN as FPN
 from lightning_cv.models.backbones import SmallBackbone as SmallBackbone

@@ -45,7 +45,7 @@ def fit(folder, kind, callbacks, **options):
 
 
 def pngs(folder):
-    return sorted(path.name for path in (folder / "previews").glob("*"))
+    return sorted(path.name for path in (folder / "previews").glob("*.png"))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -106,21 +106,3 @@ def test_what_wandb_gets(tmp_path, monkeypatch):
     assert torch.equal(preds[0], torch.ones(16, 16, dtype=torch.int64))
     assert masks[2][0, 0] == 255
     assert len(sent["previews/traversal"][0]) == 1
-
-
-def test_traversal_rows_are_ordered_by_kl_over_all_images(tmp_path, monkeypatch):
-    seen = {}
-    monkeypatch.setattr(
-        "lightning_cv.callbacks.previews.traversal_grid",
-        lambda images, labels, values, heading: (
-            seen.update(images=images, labels=labels, values=values, heading=heading) or np.zeros((4, 4, 3), np.uint8)
-        ),
-    )
-    fit(tmp_path, "traversal", [LatentTraversal(steps=5, limit=2.0)])
-    assert seen["labels"] == ["z1  KL 2.50", "z0  KL 0.00"]  # images 0 to 5 have their number as KL of the second
-    assert seen["values"] == [-2.0, -1.0, 0.0, 1.0, 2.0]
-    assert seen["heading"] == "image img0"
-    assert seen["images"].shape == (2, 5, 1, 16, 16)
-    fit(tmp_path, "traversal", [LatentTraversal(steps=3, tail=0.025, latents=1)])
-    assert seen["values"] == pytest.approx([-1.96, 0.0, 1.96], abs=1e-3)
-    assert seen["labels"] == ["z1  KL 2.50"]

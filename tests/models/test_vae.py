@@ -2,14 +2,16 @@ import pytest
 import torch
 
 from lightning_cv.contracts import Autoencoder
+from lightning_cv.models.autoencoders.encoders import halvings, smallest_side
 from lightning_cv.models.autoencoders.vae import ConvVAE
 from lightning_cv.ops.latents import kl_to_standard_normal, reparameterise
 from lightning_cv.ops.losses import bernoulli_nll
 
 
-@pytest.mark.parametrize(("size", "channels"), [(8, 1), (16, 1), (32, 3), (64, 1)])
+@pytest.mark.parametrize(("size", "channels"), [(8, 1), (16, 1), (28, 1), (32, 3), (64, 1), (128, 3), (48, 1)])
 def test_codes_and_images_have_the_promised_shapes(size, channels):
     net = ConvVAE(size, channels, latent_size=5, width=4, hidden=16)
+    assert net.image_shape == (channels, size, size)
     assert isinstance(net, Autoencoder)
     mean, log_var = net.encode(torch.rand(2, channels, size, size))
     assert mean.shape == log_var.shape == (2, 5)
@@ -46,10 +48,16 @@ def test_it_learns_two_images_by_heart():
     assert torch.equal((net.decode(net.encode(images).mean) > 0).float(), images)
 
 
-@pytest.mark.parametrize("size", [0, 4, 12, 28, 48])
-def test_sizes_that_do_not_halve_to_4_are_refused(size):
-    with pytest.raises(ValueError, match=f"8, 16, 32, 64.*got {size}"):
+@pytest.mark.parametrize("size", [0, 4, 7, 18, 30, 50, 100])
+def test_sizes_that_do_not_halve_to_4_until_7_are_refused(size):
+    with pytest.raises(ValueError, match=f"8, 28, 32, 64.*got {size}:"):
         ConvVAE(size)
+
+
+def test_28_px_halve_twice_and_powers_of_two_down_to_4():
+    assert [halvings(size) for size in (8, 12, 14, 16, 28, 32, 64, 128)] == [1, 1, 1, 2, 2, 3, 4, 5]
+    assert [smallest_side(size) for size in (8, 12, 14, 16, 28, 32, 64, 128)] == [4, 6, 7, 4, 7, 4, 4, 4]
+    assert ConvVAE(28).decoder.linear[3].weight.shape == (32 * 7 * 7, 256)
 
 
 @pytest.mark.parametrize("name", ["latent_size", "width", "hidden", "image_channels"])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_cv.viz.grids import recon_grid, traversal_grid
+from lightning_cv.viz.grids import recon_grid, traversal_frames, traversal_grid
 from lightning_cv.viz.rate_distortion import RatePoint, rate_distortion
 
 
@@ -32,14 +32,28 @@ def test_many_images_wrap_into_further_pairs_of_rows():
 
 def test_traversals_have_a_row_a_latent_and_a_column_a_value():
     images = (torch.arange(6).reshape(2, 3, 1, 1, 1) / 8).expand(2, 3, 1, 32, 32)
-    grid = traversal_grid(images, ["z4  KL 2.0", "z1  KL 0.1"], [-2.0, 0.0, 2.0], "image 7")
+    grid = traversal_grid(images, ["z4  KL 2.0", "z1  KL 0.1"], ["-2.0", "0", "+2.0"], "image 7")
     places = [np.argwhere((grid == round(n / 8 * 255)).all(-1)) for n in range(6)]
     tops, lefts = [p[:, 0].min() for p in places[1:]], [p[:, 1].max() for p in places[1:]]
     assert all(len(p) >= 64 * 64 for p in places)
     assert tops[2] == tops[3] == tops[4] > tops[0] == tops[1]
     assert lefts[1] > lefts[0] == lefts[3] > lefts[2]
     with pytest.raises(ValueError, match="2 rows of 2 images"):
-        traversal_grid(images, ["a", "b"], [0.0, 1.0])
+        traversal_grid(images, ["a", "b"], ["0", "1"])
+
+
+def test_frames_go_there_and_back_and_show_every_latent_at_once():
+    images = (torch.arange(1, 13).reshape(3, 4, 1, 1, 1) / 16).expand(3, 4, 1, 32, 32)
+    frames = traversal_frames(images, ["z0", "z1", "z2"], ["a", "b", "c", "d"], "image 7", width=2)
+    assert len({frame.shape for frame in frames}) == 1
+    shown = [[n for n in range(1, 13) if (frame == round(n / 16 * 255)).all(-1).sum() >= 64 * 64] for frame in frames]
+    assert shown == [[step + 1, step + 5, step + 9] for step in (0, 1, 2, 3, 2, 1)]
+    first, second, third = (np.argwhere((frames[0] == round(n / 16 * 255)).all(-1)).min(0) for n in (1, 5, 9))
+    assert first[0] == second[0] < third[0]
+    assert first[1] == third[1] < second[1]
+    assert len(traversal_frames(images[:, :1], ["z0", "z1", "z2"], ["a"])) == 1
+    with pytest.raises(ValueError, match="3 rows of 2 images"):
+        traversal_frames(images, ["z0", "z1", "z2"], ["a", "b"])
 
 
 def test_the_curve_is_drawn_for_one_and_for_many_points():

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from lightning_cv.models.autoencoders.encoders import SMALLEST, halvings
+from lightning_cv.models.autoencoders.encoders import halvings, smallest_side
 
 
 class ConvDecoder(nn.Module):
@@ -10,10 +10,10 @@ class ConvDecoder(nn.Module):
 
     def __init__(self, image_size: int, image_channels: int, latent_size: int, width: int, hidden: int) -> None:
         super().__init__()
-        self.width = width
+        self.width, self.side = width, smallest_side(image_size)
         self.from_code = nn.Linear(latent_size, hidden)
         self.linear = nn.Sequential(
-            nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, width * SMALLEST**2)
+            nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, width * self.side**2)
         )
         layers: list[nn.Module] = []
         count = halvings(image_size)
@@ -24,6 +24,6 @@ class ConvDecoder(nn.Module):
 
     def forward(self, latent: Tensor) -> Tensor:
         """Logits of the images."""
-        maps = self.linear(self.from_code(latent)).reshape(-1, self.width, SMALLEST, SMALLEST)  # (N, width, 4, 4)
+        maps = self.linear(self.from_code(latent)).reshape(-1, self.width, self.side, self.side)
         logits: Tensor = self.convolutions(maps)  # (N, C, H, H)
         return logits

@@ -1,8 +1,9 @@
-"""Variational autoencoders. Letters: N images; C, H, W channels and sides; L latent size."""
+"""Convolutional variational autoencoders. Letters: N images; C, H, W channels and sides; L latent size."""
 
 from torch import Tensor, nn
 
 from lightning_cv.contracts import Posterior
+from lightning_cv.models.autoencoders.checks import refuse_below_one, refuse_other_images
 from lightning_cv.models.autoencoders.decoders import ConvDecoder
 from lightning_cv.models.autoencoders.encoders import ConvEncoder
 from lightning_cv.models.autoencoders.initial import he_normal, small_normal
@@ -17,7 +18,7 @@ class ConvVAE(nn.Module):
     clamped (`ops.latents`); first weights as in `initial`.
 
     Args:
-        image_size: side of the square images in px: 4 times a power of two.
+        image_size: side of the square images in px: 4, 5, 6 or 7 times a power of two.
         image_channels: 1 for grey, 3 for colour.
         latent_size: numbers in a code.
         width: channels of every convolution.
@@ -28,14 +29,7 @@ class ConvVAE(nn.Module):
         self, image_size: int, image_channels: int = 1, latent_size: int = 10, width: int = 32, hidden: int = 256
     ) -> None:
         super().__init__()
-        for name, value in (
-            ("image_channels", image_channels),
-            ("latent_size", latent_size),
-            ("width", width),
-            ("hidden", hidden),
-        ):
-            if value < 1:
-                raise ValueError(f"ConvVAE: {name} must be at least 1, got {value}")
+        refuse_below_one("ConvVAE", image_channels=image_channels, latent_size=latent_size, width=width, hidden=hidden)
         self.image_shape = (image_channels, image_size, image_size)
         self.latent_size = latent_size
         self.encoder = ConvEncoder(image_size, image_channels, width, hidden)
@@ -48,8 +42,7 @@ class ConvVAE(nn.Module):
 
     def encode(self, images: Tensor, /) -> Posterior:
         """q(z|x) of images (N, C, H, W)."""
-        if tuple(images.shape[1:]) != self.image_shape:
-            raise ValueError(f"ConvVAE was built for images {self.image_shape}, got {tuple(images.shape[1:])}")
+        refuse_other_images("ConvVAE", images, self.image_shape)
         features = self.encoder(images)
         return Posterior(self.mean(features), clamp_log_var(self.log_var(features)))
 

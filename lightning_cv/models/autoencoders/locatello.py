@@ -1,0 +1,60 @@
+"""The VAE of the large disentanglement study. Letters: N images; C channels; L latent size."""
+
+from torch import Tensor, nn
+
+from lightning_cv.contracts import Posterior
+from lightning_cv.models.autoencoders.checks import refuse_below_one, refuse_other_images
+from lightning_cv.ops.latents import clamp_log_var
+
+
+class LocatelloVAE(nn.Module):
+    """A Gaussian encoder and decoder for images of 64 px.
+
+    Locatello et al. 2019, "Challenging common assumptions in the unsupervised learning of disentangled
+    representations", table 1 of the appendix, as their code has it: the last two of the four convolutions have 2x2
+    kernels, where most ports take 4x4 throughout. First weights after Glorot and Bengio 2010, zero biases, the defaults
+    of their framework. Differs from the paper: the log variance is clamped (`ops.latents`).
+
+    Args:
+        image_channels: 1 for grey, 3 for colour.
+        latent_size: numbers in a code.
+    """
+
+    def __init__(self, image_channels: int = 1, latent_size: int = 10) -> None:
+        super().__init__()
+        refuse_below_one("LocatelloVAE", image_channels=image_channels, latent_size=latent_size)
+        self.image_shape = (image_channels, 64, 64)
+        self.latent_size = latent_size
+        self.encoder = nn.Sequential(
+            nn.Conv2d(image_channels, 32, kernel_size=4, stride=2, padding=1), nn.ReLU(),
+            nn.Conv2d(32, 32, kernel_size=4, stride=2, padding=1), nn.ReLU(),
+            nn.Conv2d(32, 64, kernel_size=2, stride=2), nn.ReLU(),
+            nn.Conv2d(64, 64, kernel_size=2, stride=2), nn.ReLU(),
+            nn.Flatten(), nn.Linear(64 * 4 * 4, 256), nn.ReLU(),
+        )  # fmt: skip
+        self.mean = nn.Linear(256, latent_size)
+        self.log_var = nn.Linear(256, latent_size)
+        self.decoder = nn.Sequential(
+            nn.Linear(latent_size, 256), nn.ReLU(),
+            nn.Linear(256, 64 * 4 * 4), nn.ReLU(), nn.Unflatten(1, (64, 4, 4)),
+            nn.ConvTranspose2d(64, 64, kernel_size=4, stride=2, padding=1), nn.ReLU(),
+            nn.ConvTranspose2d(64, 32, kernel_size=4, stride=2, padding=1), nn.ReLU(),
+            nn.ConvTranspose2d(32, 32, kernel_size=4, stride=2, padding=1), nn.ReLU(),
+            nn.ConvTranspose2d(32, image_channels, kernel_size=4, stride=2, padding=1),
+        )  # fmt: skip
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+                nn.init.xavier_uniform_(layer.weight)
+                assert layer.bias is not None
+                nn.init.zeros_(layer.bias)
+
+    def encode(self, images: Tensor, /) -> Posterior:
+        """q(z|x) of images (N, C, 64, 64)."""
+        refuse_other_images("LocatelloVAE", images, self.image_shape)
+        features = self.encoder(images)  # (N, 256)
+        return Posterior(self.mean(features), clamp_log_var(self.log_var(features)))
+
+    def decode(self, latent: Tensor, /) -> Tensor:
+        """Logits (N, C, 64, 64) of codes (N, L)."""
+        logits: Tensor = self.decoder(latent)
+        return logits
