@@ -1,9 +1,9 @@
 """Callbacks by name."""
 
 from lightning_cv.callbacks.gradients import GradientNorm
+from lightning_cv.callbacks.likelihood import LikelihoodMetrics, ReconstructionMetrics
 from lightning_cv.callbacks.metrics import (
     DetectionMetrics,
-    LikelihoodMetrics,
     LocalizationMetrics,
     SegmentationMetrics,
 )
@@ -30,6 +30,7 @@ __all__ = [
     "PanopticMetrics",
     "PanopticPreview",
     "ProgressLines",
+    "ReconstructionMetrics",
     "ReconstructionPreview",
     "SavePredictions",
     "SegmentationMetrics",
