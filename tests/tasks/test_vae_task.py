@@ -128,7 +128,7 @@ def digits_run(folder, schedule, until, resume=None, **options):
     task = VAEModule(ConvVAE(8, width=2, hidden=4, latent_size=2), ADAM, beta=4.0, beta_schedule=schedule, **options)
     data, seen = DigitsDataModule(size=8, batch_size=600), Recorder(folder / "state.ckpt")
     trainer = toy_trainer(folder, callbacks=[seen, CounterRandomness(0)], max_epochs=20, limit_val_batches=0,
-                          max_steps=until, use_distributed_sampler=False)  # fmt: skip
+                          log_every_n_steps=1, max_steps=until, use_distributed_sampler=False)  # fmt: skip
     task._planned_steps = lambda: 10
     trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
     return task, seen.betas, seen.place
