@@ -147,13 +147,17 @@ class StepOutput(TypedDict):
     preds and targets are: class masks int64 (N, H, W) twice for segmentation; `list[Detections]` and
     `list[DetectionTarget]` for detection, and for localization with one object and one guess an image;
     `list[FoundSegments]` and `list[PanopticTarget]` for panoptic segmentation; reconstructed and original images for
-    autoencoders, whose `terms` hold per-image figures in nats, each (N,), and `kl_per_dim` (N, L).
+    autoencoders, whose `terms` hold per-image figures in nats, each (N,), and of each latent `mean` and, of a VAE,
+    `kl_per_dim` and `log_var`, (N, L). Where an autoencoder was shown something else than the targets, `inputs` is what
+    it saw and, for inpainting, `hidden` what it did not.
     """
 
     preds: Any  # Tensor, list[Detections] or list[FoundSegments]: the kind of problem decides
     targets: Any  # Tensor, list[DetectionTarget] or list[PanopticTarget]
     image_ids: list[str]
     terms: NotRequired[dict[str, Tensor]]
+    inputs: NotRequired[Tensor]  # (N, C, H, W)
+    hidden: NotRequired[Tensor]  # bool (N, 1, H, W)
 
 
 class Posterior(NamedTuple):

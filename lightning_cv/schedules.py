@@ -1,4 +1,4 @@
-"""Learning-rate schedules as functions of progress: nothing to save, nothing to restore, right after an extension."""
+"""Schedules of the learning rate and of beta: functions of the step, so nothing is saved and a resume is right."""
 
 import math
 from dataclasses import dataclass
@@ -66,3 +66,62 @@ class Polynomial:
     def __call__(self, progress: float, /) -> float:
         """Factor from 1 down to 0."""
         return float(max(0.0, 1 - progress) ** self.power)
+
+
+@runtime_checkable
+class BetaSchedule(Protocol):
+    """A factor on beta after some optimizer steps."""
+
+    steps: int | None
+
+    def __call__(self, step: int, total: int, /) -> float:
+        """Factor after `step` of the run's `total` steps."""
+        ...
+
+
+@dataclass(frozen=True)
+class LinearBeta:
+    """From `first` to 1 over `steps` optimizer steps or, where these are not given, over a `share` of the run."""
+
+    share: float = 0.25
+    steps: int | None = None
+    first: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_span("share", self.share, self.steps)
+
+    def __call__(self, step: int, total: int, /) -> float:
+        """Factor between `first` and 1."""
+        return self.first + (1 - self.first) * min(1.0, step / _span(self.share, self.steps, total))
+
+
+@dataclass(frozen=True)
+class CyclicBeta:
+    """From 0 to 1 over the `rise` share of a cycle, 1 for its rest, again and again; after the last cycle 1.
+
+    Fu et al. 2019, "Cyclical annealing schedule", section 3.2: four cycles, half of each rising. A cycle takes `steps`
+    optimizer steps or, where these are not given, an equal part of the run.
+    """
+
+    cycles: int = 4
+    rise: float = 0.5
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_span("rise", self.rise, self.steps)
+        if self.cycles < 1:
+            raise ValueError(f"beta_schedule.cycles must be at least 1, got {self.cycles}")
+
+    def __call__(self, step: int, total: int, /) -> float:
+        """Factor between 0 and 1."""
+        cycle, within = divmod(step / _span(1 / self.cycles, self.steps, total), 1.0)
+        return 1.0 if cycle >= self.cycles else min(1.0, within / self.rise)
+
+
+def _span(share: float, steps: int | None, total: int) -> float:
+    return steps if steps is not None else max(1.0, share * total)
+
+
+def _check_span(name: str, share: float, steps: int | None) -> None:
+    if not 0 < share <= 1 or (steps is not None and steps < 1):
+        raise ValueError(f"beta_schedule: 0 < {name} <= 1 and steps of at least 1 are needed, got {share} and {steps}")

@@ -2,9 +2,9 @@
 
 from lightning_cv.callbacks.disentanglement import DisentanglementMetrics
 from lightning_cv.callbacks.gradients import GradientNorm
+from lightning_cv.callbacks.likelihood import LikelihoodMetrics, ReconstructionMetrics
 from lightning_cv.callbacks.metrics import (
     DetectionMetrics,
-    LikelihoodMetrics,
     LocalizationMetrics,
     SegmentationMetrics,
 )
@@ -35,6 +35,7 @@ __all__ = [
     "PanopticPreview",
     "PriorQuantiles",
     "ProgressLines",
+    "ReconstructionMetrics",
     "ReconstructionPreview",
     "SavePredictions",
     "SegmentationMetrics",

@@ -13,7 +13,6 @@ from lightning_cv.contracts import LabelMap, StepOutput
 from lightning_cv.metrics.coco import box_figures
 from lightning_cv.metrics.detection import VOCMeanAP
 from lightning_cv.metrics.errors import split_errors
-from lightning_cv.metrics.likelihood import LikelihoodMeans
 from lightning_cv.metrics.localization import LocalizationAccuracy
 from lightning_cv.metrics.segmentation import SegmentationIoU, iou_per_class, pixel_accuracy
 from lightning_cv.metrics.voc import ImageResult, Kind
@@ -238,27 +237,6 @@ class LocalizationMetrics(EvaluationMetrics[LocalizationAccuracy]):
             "accuracy": found.class_accuracy,
             "mean_iou": found.mean_iou,
         }
-
-
-class LikelihoodMetrics(EvaluationMetrics[LikelihoodMeans]):
-    """`val/elbo`, `val/reconstruction`, `val/kl` in nats an image, free of beta, and `val/active_units`."""
-
-    def build(self, trainer: Trainer, pl_module: LightningModule) -> LikelihoodMeans:
-        """Sums for the latents of the net."""
-        latent_size = getattr(getattr(pl_module, "net", None), "latent_size", None)
-        if not isinstance(latent_size, int):
-            raise ValueError("LikelihoodMetrics needs a net with latents, as that of a VAE")
-        return LikelihoodMeans(latent_size)
-
-    def feed(self, metric: LikelihoodMeans, outputs: StepOutput, batch: Any) -> None:
-        """Add the terms of a batch."""
-        metric.update({name: values.to(metric.device) for name, values in outputs["terms"].items()})
-
-    def figures(self, metric: LikelihoodMeans, stage: Stage, trainer: Trainer) -> dict[str, float]:
-        """Means over all images."""
-        found = metric.compute()
-        names = ("elbo", "reconstruction", "kl", "active_units")
-        return {name: float(getattr(found, name)) for name in names}
 
 
 def is_known(value: float) -> bool:

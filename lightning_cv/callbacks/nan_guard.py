@@ -43,11 +43,14 @@ class NanGuard(Callback):
                 )
         if not bad:
             return
-        terms = {
-            name.removeprefix("train/"): value.item()
+        logged = {
+            name.removeprefix("train/"): value
             for name, value in trainer.callback_metrics.items()
-            if name.startswith("train/") and not value.isfinite().all()
-        } or {"loss": float(loss.detach().float().mean())}
+            if name.startswith("train/")
+        }
+        known = getattr(pl_module, "latest_terms", None) or logged  # a task of ours does not log every step
+        terms = {name: value.item() for name, value in known.items() if not value.isfinite().all()}
+        terms = terms or {"loss": float(loss.detach().float().mean())}
         listed = ", ".join(f"{name} is {value}" for name, value in terms.items())
         ids = _ids(self._batch)
         self._keep(trainer, terms, ids)

@@ -15,8 +15,8 @@ from lightning_cv.callbacks.metrics import label_map_of
 from lightning_cv.contracts import Detections, DetectionTarget, StepOutput
 from lightning_cv.viz.boxes import above_score, boxes_beside_truth
 from lightning_cv.viz.canvas import Picture, picture, tile
-from lightning_cv.viz.grids import recon_grid
 from lightning_cv.viz.masks import masks_beside_truth
+from lightning_cv.viz.rows import image_rows
 
 Batch = dict[str, Any]  # Any: a SegmentationBatch, DetectionBatch or ImageBatch, by the kind of problem
 
@@ -181,7 +181,7 @@ class DetectionPreview(Preview):
 
 
 class ReconstructionPreview(Preview):
-    """Images above their reconstructions."""
+    """Images above their reconstructions, between them what the net saw where that was something else."""
 
     name = "reconstruction"
 
@@ -190,17 +190,19 @@ class ReconstructionPreview(Preview):
 
     def forget(self) -> None:
         """Drop the last epoch's images."""
-        self._images: list[Tensor] = []
-        self._preds: list[Tensor] = []
+        self._rows: dict[str, list[Tensor]] = {}
 
     def keep(self, outputs: StepOutput, batch: Batch, room: int) -> None:
-        """Keep images and reconstructions."""
-        self._images += list(outputs["targets"][:room].cpu())
-        self._preds += list(outputs["preds"][:room].cpu())
+        """Keep images, what the net saw, and reconstructions."""
+        rows = {"image": outputs["targets"], "reconstruction": outputs["preds"]}
+        if "inputs" in outputs:
+            rows = {"image": outputs["targets"], "shown": outputs["inputs"], "reconstruction": outputs["preds"]}
+        for name, images in rows.items():
+            self._rows.setdefault(name, []).extend(images[:room].cpu())
 
     def draw(self, trainer: Trainer, pl_module: LightningModule) -> Picture:
-        """A grid of pairs."""
-        return recon_grid(torch.stack(self._images), torch.stack(self._preds))
+        """A grid of columns, one an image."""
+        return image_rows({name: torch.stack(images) for name, images in self._rows.items()})
 
 
 def _save(drawn: Picture, path: Path) -> None:

@@ -41,4 +41,7 @@ class CounterRandomness(Callback):
         seed = mix(self.seed, batches, trainer.global_rank)
         random.seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002  # the generator that third-party code draws from
-        torch.manual_seed(seed)
+        if pl_module.device.type == "cpu":
+            torch.default_generator.manual_seed(seed)
+        else:  # seeds every accelerator; where none is in use, it would cost more than a small net's forward pass
+            torch.manual_seed(seed)

@@ -8,7 +8,14 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from lightning_cv.ops.latents import kl_to_standard_normal
+
 ACTIVE_VARIANCE = 0.01
+COLLAPSED_KL = 0.01
+"""Nats an image below which a code says nothing."""
+
+REQUIRED = ("elbo", "reconstruction", "kl")
+PER_LATENT = ("kl_per_dim", "mean", "log_var")
 
 
 class Likelihood(NamedTuple):
@@ -19,6 +26,10 @@ class Likelihood(NamedTuple):
     kl: Tensor  # () of the posterior from the prior, summed over latents
     kl_per_dim: Tensor  # (L,), or () for L = 1: torchmetrics squeezes
     active_units: Tensor  # () number of latents
+    aggregate_mean: Tensor  # (L,) of the aggregate posterior, the mixture of all images' posteriors
+    aggregate_std: Tensor  # (L,) of the same; NaN without log variances
+    aggregate_kl: Tensor  # () at least so far is the aggregate posterior from the prior; NaN without log variances
+    others: dict[str, Tensor]  # () of each further term of the step, such as "iwae_64"
 
 
 def bits_per_dim(nats: Tensor, dims: int) -> Tensor:
@@ -34,6 +45,11 @@ def active_units(mean_variance: Tensor, threshold: float = ACTIVE_VARIANCE) -> T
     return (mean_variance > threshold).sum()
 
 
+def is_collapsed(likelihood: Likelihood) -> bool:
+    """Whether the code says nothing of the image: no active unit, or less than 0.01 nats."""
+    return bool(likelihood.active_units == 0) or bool(likelihood.kl < COLLAPSED_KL)
+
+
 class LikelihoodMeans(Metric):
     """Sums of per-image terms over batches and processes: exact means, however short the last batch.
 
@@ -41,8 +57,8 @@ class LikelihoodMeans(Metric):
     """
 
     sums: Tensor
-    kl_sums: Tensor
-    mean_sums: Tensor
+    other_sums: Tensor
+    latent_sums: Tensor
     mean_squares: Tensor
     count: Tensor
     full_state_update = False
@@ -50,27 +66,51 @@ class LikelihoodMeans(Metric):
     def __init__(self, latent_size: int, **kwargs: Any) -> None:  # kwargs: torchmetrics' own settings
         super().__init__(**kwargs)
         self.latent_size = latent_size
-        self.add_state("sums", torch.zeros(3, dtype=torch.float64), dist_reduce_fx="sum")
-        for name in ("kl_sums", "mean_sums", "mean_squares"):
-            self.add_state(name, torch.zeros(latent_size, dtype=torch.float64), dist_reduce_fx="sum")
+        self.others: tuple[str, ...] | None = None
+        self.add_state("sums", torch.zeros(len(REQUIRED), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("latent_sums", torch.zeros(3, latent_size, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("mean_squares", torch.zeros(latent_size, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, terms: Mapping[str, Tensor]) -> None:
-        """Add a batch: "elbo", "reconstruction", "kl" (N,), "kl_per_dim" and "mean" (N, L)."""
-        missing = {"elbo", "reconstruction", "kl", "kl_per_dim", "mean"} - set(terms)
+        """Add a batch: "elbo", "reconstruction", "kl" (N,), "kl_per_dim", "mean" (N, L), perhaps "log_var" (N, L).
+
+        Any further terms are (N,), and the same in all batches.
+        """
+        missing = {*REQUIRED, "kl_per_dim", "mean"} - set(terms)
         if missing:
             raise ValueError(f"the step's terms lack {sorted(missing)}; there are {sorted(terms)}")
         if terms["mean"].shape[1:] != (self.latent_size,):
             raise ValueError(f"expected {self.latent_size} latents, got means of shape {tuple(terms['mean'].shape)}")
         batch = {name: values.detach().double() for name, values in terms.items()}
-        self.sums += torch.stack([batch[name].sum() for name in ("elbo", "reconstruction", "kl")])
-        self.kl_sums += batch["kl_per_dim"].sum(0)
-        self.mean_sums += batch["mean"].sum(0)
-        self.mean_squares += batch["mean"].square().sum(0)
-        self.count += len(batch["mean"])
+        if self.others is None:  # the step decides which there are
+            self.others = tuple(name for name in terms if name not in REQUIRED + PER_LATENT)
+            self.add_state("other_sums", torch.zeros(len(self.others), dtype=torch.float64), dist_reduce_fx="sum")
+            self.other_sums = self.other_sums.to(self.count.device)
+        self.sums += torch.stack([batch[name].sum() for name in REQUIRED])
+        if self.others:
+            self.other_sums += torch.stack([batch[name].sum() for name in self.others])
+        mean = batch["mean"]
+        variance = batch["log_var"].exp() if "log_var" in batch else torch.full_like(mean, torch.nan)
+        self.latent_sums += torch.stack([batch["kl_per_dim"].sum(0), mean.sum(0), variance.sum(0)])
+        self.mean_squares += mean.square().sum(0)
+        self.count += len(mean)
 
     def compute(self) -> Likelihood:
         """Means over all images; NaN without any."""
         elbo, reconstruction, kl = self.sums / self.count
-        variance = self.mean_squares / self.count - (self.mean_sums / self.count).square()
-        return Likelihood(elbo, reconstruction, kl, self.kl_sums / self.count, active_units(variance))
+        others = dict(zip(self.others, (self.other_sums / self.count).reshape(-1), strict=True)) if self.others else {}
+        kl_per_dim, mean, variance = self.latent_sums / self.count  # (L,) each
+        mean_variance = self.mean_squares / self.count - mean.square()
+        spread = variance + mean_variance
+        return Likelihood(
+            elbo,
+            reconstruction,
+            kl,
+            kl_per_dim,
+            active_units(mean_variance),
+            mean,
+            spread.sqrt(),
+            kl_to_standard_normal(mean, spread.log()).sum(),
+            others,
+        )

@@ -18,8 +18,12 @@ def reparameterise(mean: Tensor, log_var: Tensor, generator: torch.Generator | N
     Kingma and Welling 2014, "Auto-encoding variational Bayes", section 2.4. A generator may live on another device.
     """
     device = mean.device if generator is None else generator.device
-    noise = torch.randn(mean.shape, generator=generator, device=device, dtype=mean.dtype).to(mean.device)
-    return mean + torch.exp(0.5 * log_var) * noise
+    return spread(mean, log_var, torch.randn(mean.shape, generator=generator, device=device, dtype=mean.dtype))
+
+
+def spread(mean: Tensor, log_var: Tensor, noise: Tensor) -> Tensor:
+    """The draw from N(mean, exp(log_var)) that standard normal noise of the same shape stands for."""
+    return mean + torch.exp(0.5 * log_var) * noise.to(mean)
 
 
 def kl_to_standard_normal(mean: Tensor, log_var: Tensor) -> Tensor:
@@ -32,6 +36,16 @@ def kl_to_standard_normal(mean: Tensor, log_var: Tensor) -> Tensor:
     """
     mean, log_var = _at_least_float32(mean), _at_least_float32(log_var)
     return 0.5 * (mean.square() + torch.expm1(log_var) - log_var)
+
+
+def log_weights_of_draws(nll: Tensor, log_var: Tensor, latent: Tensor, noise: Tensor) -> Tensor:
+    """log p(x, z) - log q(z|x) of draws z (..., L) = `spread(mean, log_var, noise)`, nll (...) = -log p(x|z); float64.
+
+    Burda, Grosse and Salakhutdinov 2016, "Importance weighted autoencoders", equation 8: the mean of K such weights,
+    not of their logs, bounds p(x) the closer, the larger K.
+    """
+    latent, noise = latent.double(), noise.double()
+    return -nll.double() + 0.5 * (noise.square() - latent.square() + log_var.double()).sum(-1)
 
 
 def order_by_kl(kl_per_dim: Tensor) -> Tensor:

@@ -13,28 +13,36 @@ def bernoulli_nll(logits: Tensor, targets: Tensor, *, check: bool = True) -> Ten
     Kingma and Welling 2014, appendix C.1. From logits: sigmoid first would saturate. `check` looks that targets are
     within 0 and 1, which a normalising transform breaks without any other sign; on an accelerator it waits for it.
     """
-    _same_shape(logits, targets)
-    if check and targets.numel():
-        low, high = targets.min().item(), targets.max().item()
-        if not (low >= 0 and high <= 1):
-            raise ValueError(
-                f"the Bernoulli likelihood needs images within 0 and 1, got {low:.3g} to {high:.3g}: "
-                "is there a normalising transform?"
-            )
+    same_shape(logits, targets)
+    if check:
+        in_unit_range(targets)
     logits = _at_least_float32(logits)
     return F.binary_cross_entropy_with_logits(logits, targets.to(logits), reduction="none").flatten(1).sum(1)
 
 
 def gaussian_nll(mean: Tensor, targets: Tensor, sigma: float) -> Tensor:
     """-log p(image | mean) in nats an image (N,), pixels independent N(mean, sigma^2), constants included."""
-    _same_shape(mean, targets)
+    same_shape(mean, targets)
     if not sigma > 0:
         raise ValueError(f"gaussian_nll: sigma must be positive, got {sigma}")
     errors = (_at_least_float32(targets) - _at_least_float32(mean)).square().flatten(1)  # (N, C*H*W)
     return errors.sum(1) / (2 * sigma**2) + errors.shape[1] * 0.5 * math.log(2 * math.pi * sigma**2)
 
 
-def _same_shape(prediction: Tensor, targets: Tensor) -> None:
+def in_unit_range(targets: Tensor) -> None:
+    """Raise where images leave 0 to 1, outside of which the Bernoulli likelihood has no meaning."""
+    if not targets.numel():
+        return
+    low, high = (value.item() for value in targets.aminmax())
+    if not (low >= 0 and high <= 1):
+        raise ValueError(
+            f"the Bernoulli likelihood needs images within 0 and 1, got {low:.3g} to {high:.3g}: "
+            "is there a normalising transform?"
+        )
+
+
+def same_shape(prediction: Tensor, targets: Tensor) -> None:
+    """Raise where prediction and images do not have one shape (N, ...): broadcasting would hide it."""
     if prediction.shape != targets.shape or targets.ndim < 2:
         raise ValueError(
             f"images must have one shape (N, ...), got {tuple(prediction.shape)} and {tuple(targets.shape)}"

@@ -50,6 +50,7 @@ class Task(LightningModule):
         self.optimizer, self.schedule = optimizer, schedule
         self.lr_scales, self.decay_scales = lr_scales or {}, decay_scales or {}
         self.label_map: LabelMap | None = None
+        self.latest_terms: dict[str, Tensor] = {}
 
     def keep_settings(self) -> None:
         """Store the caller's constructor arguments that are plain values, so that any checkpoint loads safely.
@@ -124,7 +125,14 @@ class Task(LightningModule):
         ]
 
     def log_terms(self, stage: str, terms: Mapping[str, Tensor], batch_size: int) -> None:
-        """Log scalars as `stage/name`: in training at the logging interval, otherwise averaged over the epoch."""
+        """Log scalars as `stage/name`: in training at the logging interval, otherwise averaged over the epoch.
+
+        Training steps in between only leave their `latest_terms`: to log is a tenth of a small net's step.
+        """
+        if stage == "train":
+            self.latest_terms = {name: value.detach() for name, value in terms.items()}
+            if not self._step_is_logged():
+                return
         self.log_dict(
             {f"{stage}/{name}": value.detach() for name, value in terms.items()},
             batch_size=batch_size,
@@ -134,6 +142,10 @@ class Task(LightningModule):
         )
         if stage == "train" and "loss" in terms:
             self.log("loss", terms["loss"].detach(), prog_bar=True, logger=False)
+
+    def _step_is_logged(self) -> bool:
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # its logger connector sets it
+        return (every > 0 and (self.global_step + 1) % every == 0) or self.trainer.is_last_batch
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the task's name and the class names, so that a checkpoint can be used without its data."""
