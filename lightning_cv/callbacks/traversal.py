@@ -186,12 +186,13 @@ class LatentTraversal(Preview):
         chosen = order_by_kl(kl)[: self.latents]
         values = self.range.values(self.steps, means)[chosen]  # (rows, steps)
         net: Any = pl_module.net  # an Autoencoder; Lightning's type does not know of it
+        picture = getattr(getattr(pl_module, "likelihood", None), "picture", torch.sigmoid)
         for name, code in self._codes().items():
             code = code.to(pl_module.device)
             rows = [traversal_codes(code, latent[None], row) for latent, row in zip(chosen, values, strict=True)]
             codes = torch.cat(rows)  # (rows, steps, L)
             with torch.no_grad():
-                images = net.decode(codes.flatten(0, 1)).sigmoid().cpu()  # (rows * steps, C, H, W)
+                images = picture(net.decode(codes.flatten(0, 1))).cpu()  # (rows * steps, C, H, W)
             self._grids.append(Grid(name, images.unflatten(0, codes.shape[:2])))
         self._rows = latent_rows(kl, means, *self._known_factors(trainer))
         labels, columns = self._labels(), self.range.headings(self.steps)

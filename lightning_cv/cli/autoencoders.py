@@ -1,6 +1,7 @@
 """What the verbs that look into autoencoders share: a checkpoint with its data, and images of a split."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from lightning_cv.cli.predictor import load_model
 from lightning_cv.contracts import Autoencoder, Draw
 from lightning_cv.datamodules.base import DataModule
 from lightning_cv.errors import UserError
+from lightning_cv.ops.likelihoods import Likelihood
 from lightning_cv.tasks.base import CHECKPOINT_KEY
 
 MARK = {"written_by": "lightning-cv"}
@@ -29,6 +31,8 @@ class AutoencoderModel(NamedTuple):
     data_name: str
     settings: dict[str, Any]  # Any: the run's YAML
     device: torch.device
+    picture: Callable[[Tensor], Tensor]
+    """What the net's outputs stand for, 0 to 1."""
 
 
 def autoencoder_of(ckpt: Path, device: str = "auto", root: str | None = None) -> AutoencoderModel:
@@ -44,7 +48,9 @@ def autoencoder_of(ckpt: Path, device: str = "auto", root: str | None = None) ->
     settings = load_checkpoint(ckpt)[CHECKPOINT_KEY]["settings"]
     datamodule = model.datamodule if root is None else data_module(_moved(settings["data"], root))
     assert isinstance(net, nn.Module)
-    return AutoencoderModel(net, datamodule, data_name(datamodule), settings, model.task.device)
+    likelihood = getattr(model.task, "likelihood", None)
+    picture = likelihood.picture if isinstance(likelihood, Likelihood) else torch.sigmoid
+    return AutoencoderModel(net, datamodule, data_name(datamodule), settings, model.task.device, picture)
 
 
 def other_data(name: str, model: AutoencoderModel, root: str | None = None) -> tuple[str, DataModule]:

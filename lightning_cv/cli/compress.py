@@ -29,7 +29,7 @@ def main(argv: list[str]) -> int:
     for name, datamodule in tested.items():
         images, _ = images_of(datamodule, options.split, options.images)
         sets.append(Images(f"{name}, {options.split}, {len(images):,} images", eight_bits(images)))
-    rows = compare(model.net, Images("train", eight_bits(train)), sets, model.device)
+    rows = compare(model.net, Images("train", eight_bits(train)), sets, model.device, model.picture)
     about = MARK | {"ckpt": str(options.ckpt), "split": options.split, "train_images": len(train)}
     write_comparison(rows, about, out)
     if options.json:

@@ -41,7 +41,15 @@ def main(argv: list[str]) -> int:
             nets[key] = net, net_name = _feature_net(options, model.data_name.lower(), train, classes)
             accuracies |= {net_name: net.accuracy(images, labels)} if isinstance(net, FeatureNet) else {}
         subject = Subject(
-            name, model.net, model.device, train, images, labels, model.datamodule.class_names, *nets[key]
+            name,
+            model.net,
+            model.device,
+            train,
+            images,
+            labels,
+            model.datamodule.class_names,
+            *nets[key],
+            model.picture,
         )
         outcomes.append(examine(subject, options.seed))
     about = MARK | {"ckpt": [str(ckpt) for ckpt in options.ckpt], "split": options.split, "seed": options.seed}

@@ -25,7 +25,7 @@ class AutoencoderModule(Task):
 
     Args:
         net: an `Autoencoder` whose posterior has no variance.
-        optimizer, schedule, lr_scales: see `Task`.
+        optimizer, schedule, lr_scales, decay_scales: see `Task`.
         likelihood: what the net's outputs mean; None is `Bernoulli()`. See `ops.likelihoods`.
         corruption: what the encoder sees instead of the image; None is the image. See `ops.corruptions`.
     """
@@ -39,10 +39,11 @@ class AutoencoderModule(Task):
         optimizer: OptimizerCallable,
         schedule: Schedule | None = None,
         lr_scales: dict[str, float] | None = None,
+        decay_scales: dict[str, float] | None = None,
         likelihood: Likelihood | None = None,
         corruption: Corruption | None = None,
     ) -> None:
-        super().__init__(net, optimizer, schedule, lr_scales)  # type: ignore[arg-type]  # Protocols are not Modules
+        super().__init__(net, optimizer, schedule, lr_scales, decay_scales)  # type: ignore[arg-type]  # no Module
         self.likelihood = Bernoulli() if likelihood is None else likelihood
         self.corruption = corruption
         self.keep_settings()

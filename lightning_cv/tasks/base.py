@@ -87,7 +87,7 @@ class Task(LightningModule):
         optimizer = self.optimizer(self._parameter_groups())
         for group in optimizer.param_groups:
             group["lr"] *= group["lr_scale"]
-            if (decay := group.pop("decay_scale")) != 1:
+            if (decay := group.pop("decay_scale", 1.0)) != 1:
                 if "weight_decay" not in group:
                     raise ValueError(f"model.decay_scales: {type(optimizer).__name__} has no weight decay to scale")
                 group["weight_decay"] *= decay

@@ -39,7 +39,7 @@ class VAEModule(Task):
 
     Args:
         net: an `Autoencoder` whose posterior has a variance.
-        optimizer, schedule, lr_scales: see `Task`. A net of the objective's own has settings of its own.
+        optimizer, schedule, lr_scales, decay_scales: see `Task`. A net of the objective's own has settings of its own.
         beta: weight of the KL term in the convention above, or what the objective says. `beta_norm` = beta * L /
             (C * H * W), which is also logged, is the weight under means over latents and over pixels.
         beta_schedule: factor on beta by optimizer step; `train/beta` is their product. None for 1.
@@ -58,6 +58,7 @@ class VAEModule(Task):
         optimizer: OptimizerCallable,
         schedule: Schedule | None = None,
         lr_scales: dict[str, float] | None = None,
+        decay_scales: dict[str, float] | None = None,
         beta: float = 1.0,
         beta_schedule: BetaSchedule | None = None,
         likelihood: Likelihood | None = None,
@@ -65,7 +66,7 @@ class VAEModule(Task):
         corruption: Corruption | None = None,
         iwae_samples: int = 0,
     ) -> None:
-        super().__init__(net, optimizer, schedule, lr_scales)  # type: ignore[arg-type]  # Protocols are not Modules
+        super().__init__(net, optimizer, schedule, lr_scales, decay_scales)  # type: ignore[arg-type]  # no Module
         if not beta >= 0 or iwae_samples < 0:
             raise ValueError(f"model.beta and iwae_samples must be at least 0, got {beta} and {iwae_samples}")
         self.objective = BetaVAE() if objective is None else objective

@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,9 +56,18 @@ class Images(NamedTuple):
     images: Tensor
 
 
-def compare(net: Autoencoder, train: Images, others: Sequence[Images], device: torch.device) -> list[Row]:
-    """Every codec on every data set. Tables, components and the unit of the steps come from `train` alone."""
-    rows = [_learned_rows(f"net, {net.latent_size} latents", _Net(net, device), train, others)]
+def compare(
+    net: Autoencoder,
+    train: Images,
+    others: Sequence[Images],
+    device: torch.device,
+    picture: Callable[[Tensor], Tensor] = torch.sigmoid,
+) -> list[Row]:
+    """Every codec on every data set. Tables, components and the unit of the steps come from `train` alone.
+
+    `picture` turns the net's outputs into images.
+    """
+    rows = [_learned_rows(f"net, {net.latent_size} latents", _Net(net, device, picture), train, others)]
     values = min(len(train.images), train.images[0].numel())
     for size in dict.fromkeys(min(values, net.latent_size * factor) for factor in (1, WIDER)):
         rows.append(_learned_rows(f"PCA, {size} components", LinearAutoencoder(train.images, size), train, others))
@@ -69,8 +78,8 @@ def compare(net: Autoencoder, train: Images, others: Sequence[Images], device: t
 class _Net:
     """The net's verbs on many images: posterior means as codes, pictures from 0 to 1."""
 
-    def __init__(self, net: Autoencoder, device: torch.device) -> None:
-        self.net, self.device = net, device
+    def __init__(self, net: Autoencoder, device: torch.device, picture: Callable[[Tensor], Tensor]) -> None:
+        self.net, self.device, self.picture = net, device, picture
 
     @torch.inference_mode()
     def encode(self, images: Tensor) -> Tensor:
@@ -81,7 +90,7 @@ class _Net:
     def decode(self, codes: Tensor) -> Tensor:
         """Images (N, C, H, W)."""
         return torch.cat(
-            [self.net.decode(batch.to(self.device)).sigmoid().cpu() for batch in torch.split(codes, BATCH)]
+            [self.picture(self.net.decode(batch.to(self.device))).cpu() for batch in torch.split(codes, BATCH)]
         )
 
 

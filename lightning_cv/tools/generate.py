@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,6 +54,7 @@ class Subject(NamedTuple):
     class_names: Sequence[str]
     features: nn.Module | None  # for Fréchet distances
     features_name: str
+    picture: Callable[[Tensor], Tensor] = torch.sigmoid  # turns the net's outputs into images
 
 
 class Outcome(NamedTuple):
@@ -137,7 +138,7 @@ def _codes(subject: Subject, images: Tensor, generator: torch.Generator) -> tupl
 
 def _decoded(subject: Subject, codes: Tensor) -> Tensor:
     batches = torch.split(codes, BATCH)
-    return torch.cat([subject.net.decode(batch.to(subject.device)).sigmoid().cpu() for batch in batches])
+    return torch.cat([subject.picture(subject.net.decode(batch.to(subject.device))).cpu() for batch in batches])
 
 
 def write_outcomes(outcomes: Sequence[Outcome], about: dict[str, Any], out: Path) -> None:

@@ -6,7 +6,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from oracles.deterministic import deterministic_checkpoint
 from PIL import Image
 from scipy.special import expit, logit
 from skimage.metrics import peak_signal_noise_ratio
@@ -38,9 +37,11 @@ def checkpoints(tmp_path_factory):
     options = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=4", "--trainer.accelerator=cpu"]
     options += ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--target=null"]
     sizes = ["--data.size=16", "--model.net.image_size=16", "--model.net.latent_size=4", "--model.net.width=4"]
-    run = launch("fit", ["--config", "vae/beta_vae_digits", "--runs", str(root), *options, *sizes]).run_dir
-    variational = run / "checkpoints" / "last.ckpt"
-    return {"vae": variational, "ae": deterministic_checkpoint(variational, root / "ae.ckpt")}
+    runs = {
+        kind: launch("fit", ["--config", f"vae/{name}", "--runs", str(root), *options, *sizes]).run_dir
+        for kind, name in (("vae", "beta_vae_digits"), ("ae", "autoencoder_digits"))
+    }
+    return {kind: run / "checkpoints" / "last.ckpt" for kind, run in runs.items()}
 
 
 @pytest.mark.parametrize("kind", ["vae", "ae"])
@@ -111,7 +112,7 @@ def test_generate_compares_nets_and_names_the_features(checkpoints, tmp_path, ca
     content = json.loads(capsys.readouterr().out)
     assert content == json.loads((out / "generation.json").read_text())
     assert [model["variational"] for model in content["models"]] == [False, True]
-    assert [model["name"] for model in content["models"]] == ["Deterministic, beta 1", "ConvVAE, beta 1"]
+    assert [model["name"] for model in content["models"]] == ["ConvAutoencoder", "ConvVAE, beta 1"]
     sources = ("prior", "gaussian", "gmm10", "reconstruction", "train")
     for model in content["models"]:
         assert {key for key in model if key.startswith("fid_")} == {f"fid_cnn_digits/{source}" for source in sources}
