@@ -366,9 +366,9 @@ def _with_settings_of_checkpoint(argv: list[str], content: dict[str, Any] | None
 def _refuse_other_checkpoint(cli: ExperimentCLI, content: dict[str, Any], ckpt: str) -> None:
     """A checkpoint of another task, net or settings ends the command before anything is written."""
     try:
+        refuse_incomplete(content, ckpt, to_train=cli.verb == "fit")
         cli.model.on_load_checkpoint(content)
         _refuse_other_settings(cli.settings, content, ckpt, cli.verb)
-        refuse_incomplete(content, ckpt, to_train=cli.verb == "fit")
     except (UserError, ValueError) as error:
         cli.discard()
         raise UserError(str(error)) from error
