@@ -366,8 +366,8 @@ def _with_settings_of_checkpoint(argv: list[str], content: dict[str, Any] | None
 def _refuse_other_checkpoint(cli: ExperimentCLI, content: dict[str, Any], ckpt: str) -> None:
     """A checkpoint of another task, net or settings ends the command before anything is written."""
     try:
-        refuse_incomplete(content, ckpt, to_train=cli.verb == "fit")
         cli.model.on_load_checkpoint(content)
+        refuse_incomplete(content, ckpt, to_train=cli.verb == "fit")
         _refuse_other_settings(cli.settings, content, ckpt, cli.verb)
     except (UserError, ValueError) as error:
         cli.discard()

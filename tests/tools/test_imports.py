@@ -88,7 +88,7 @@ def test_the_imported_net_computes_what_theirs_does(tmp_path, channels, side):
 
 
 def test_an_imported_checkpoint_is_tested_and_used_but_not_trained_on(tmp_path):
-    torch.save(their_weights(), tmp_path / "model.pt")
+    torch.save(their_weights(latents=10), tmp_path / "model.pt")
     ckpt = imported(tmp_path / "model.pt", tmp_path / "vae.ckpt")
     root = make_data_root(tmp_path / "root")
     assert run(["test", "--ckpt", str(ckpt)], tmp_path, LIGHTNING_CV_DATA=str(root)) == 0, text_of(tmp_path)
