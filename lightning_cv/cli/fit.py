@@ -324,8 +324,8 @@ def _refuse_other_checkpoint(cli: ExperimentCLI, content: dict[str, Any], ckpt: 
     """A checkpoint of another task, net or settings ends the command before anything is written."""
     try:
         cli.model.on_load_checkpoint(content)
-        _refuse_other_settings(cli.settings, content, ckpt, cli.verb)
         refuse_incomplete(content, ckpt, to_train=cli.verb == "fit")
+        _refuse_other_settings(cli.settings, content, ckpt, cli.verb)
     except (UserError, ValueError) as error:
         cli.discard()
         raise UserError(str(error)) from error

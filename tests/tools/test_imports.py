@@ -88,7 +88,7 @@ def test_the_imported_net_computes_what_theirs_does(tmp_path, channels, side):
 
 
 def test_an_imported_checkpoint_is_tested_and_used_but_not_trained_on(tmp_path):
-    torch.save(their_weights(), tmp_path / "model.pt")
+    torch.save(their_weights(latents=10), tmp_path / "model.pt")
     ckpt = imported(tmp_path / "model.pt", tmp_path / "vae.ckpt")
     root = make_data_root(tmp_path / "root")
     assert run(["test", "--ckpt", str(ckpt)], tmp_path, LIGHTNING_CV_DATA=str(root)) == 0, text_of(tmp_path)
@@ -99,8 +99,8 @@ def test_an_imported_checkpoint_is_tested_and_used_but_not_trained_on(tmp_path):
     assert run(used, tmp_path, LIGHTNING_CV_DATA=str(root)) == 0, text_of(tmp_path)
     assert (tmp_path / "out" / "image.png").exists()
     fit = ["fit", "--config", "vae/beta_vae_mnist", "--ckpt", str(ckpt)]
-    settings = ["--model.beta=1", "--data.eval_batch_size=500"]
-    assert run([*fit, *settings], tmp_path, LIGHTNING_CV_DATA=str(root)) == 2
+    assert run(fit, tmp_path, LIGHTNING_CV_DATA=str(root)) == 2
+    assert "vae.ckpt holds a net but no training to go on with" in text_of(tmp_path)
     with pytest.raises(ValueError, match=r"vae\.ckpt is not of a run: there is no global_step and no epoch in it"):
         newest_checkpoint(tmp_path)
 
