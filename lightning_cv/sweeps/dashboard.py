@@ -21,7 +21,7 @@ NAME = "Compare betas"
 BETA, SEED = "model.beta", "seed_everything"
 TERMS = ("val/elbo", "val/reconstruction", "val/kl", "val/active_units")
 PICTURES = ("previews/traversal", "previews/reconstruction")
-LATENTS = "latents"
+LATENTS = "previews/latents"
 """Key of the table with a row for each latent."""
 
 

@@ -95,7 +95,7 @@ def test_two_processes_log_one_run_with_everything_in_it(experiment, tmp_path):
         assert "previews/reconstruction" in text
         assert config[dashboard.BETA] == 4
         assert config[dashboard.SEED] == 0
-        assert all(name in summary for name in (*dashboard.TERMS, *dashboard.PICTURES))
+        assert all(name in summary for name in (*dashboard.TERMS, *dashboard.PICTURES, dashboard.LATENTS))
         assert "val/elbo" in summary
 
 

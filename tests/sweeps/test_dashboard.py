@@ -35,7 +35,7 @@ def test_every_panel_the_issue_of_comparing_betas_needs_is_there():
     assert {curve["groupBy"] for curve in curves} == {"model.value.beta"}
     media = [panel["config"]["mediaKeys"] for panel in panels if panel["viewType"] == "Media Browser"]
     assert media == [["previews/traversal"], ["previews/reconstruction"]]
-    assert json.dumps(panels[-1]).count('"latents"') == 1
+    assert json.dumps(panels[-1]).count("previews/latents") == 1
     assert len({panel["__id__"] for panel in panels}) == len(panels)
 
 
