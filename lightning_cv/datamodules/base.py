@@ -153,6 +153,15 @@ class DataModule(LightningDataModule, ABC):
         """The test split in order."""
         return self._eval_loader(self.test_set())
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """The batch on the device. Lightning would look at each image id, and on the CPU at everything, for nothing."""
+        if device.type == "cpu":
+            return batch
+        if not isinstance(batch, dict) or "image_ids" not in batch:
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        rest = {name: values for name, values in batch.items() if name != "image_ids"}
+        return super().transfer_batch_to_device(rest, device, dataloader_idx) | {"image_ids": batch["image_ids"]}
+
     def _eval_loader(self, dataset: Sized) -> Loader:
         return self._loader(dataset, self._sampler(dataset, self.eval_batch_size, shuffle=False))
 

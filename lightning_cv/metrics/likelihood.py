@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -57,16 +58,15 @@ class LikelihoodMeans(Metric):
     """
 
     sums: Tensor
-    other_sums: Tensor
     latent_sums: Tensor
     mean_squares: Tensor
     count: Tensor
     full_state_update = False
 
     def __init__(self, latent_size: int, **kwargs: Any) -> None:  # kwargs: torchmetrics' own settings
-        super().__init__(**kwargs)
+        super().__init__(compute_with_cache=False, **kwargs)  # a cached result would leave other processes waiting
         self.latent_size = latent_size
-        self.others: tuple[str, ...] | None = None
+        self.other_sums: dict[str, float] = {}
         self.add_state("sums", torch.zeros(len(REQUIRED), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("latent_sums", torch.zeros(3, latent_size, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("mean_squares", torch.zeros(latent_size, dtype=torch.float64), dist_reduce_fx="sum")
@@ -83,13 +83,9 @@ class LikelihoodMeans(Metric):
         if terms["mean"].shape[1:] != (self.latent_size,):
             raise ValueError(f"expected {self.latent_size} latents, got means of shape {tuple(terms['mean'].shape)}")
         batch = {name: values.detach().double() for name, values in terms.items()}
-        if self.others is None:  # the step decides which there are
-            self.others = tuple(name for name in terms if name not in REQUIRED + PER_LATENT)
-            self.add_state("other_sums", torch.zeros(len(self.others), dtype=torch.float64), dist_reduce_fx="sum")
-            self.other_sums = self.other_sums.to(self.count.device)
+        for name in set(batch) - {*REQUIRED, *PER_LATENT}:
+            self.other_sums[name] = self.other_sums.get(name, 0.0) + batch[name].sum().item()
         self.sums += torch.stack([batch[name].sum() for name in REQUIRED])
-        if self.others:
-            self.other_sums += torch.stack([batch[name].sum() for name in self.others])
         mean = batch["mean"]
         variance = batch["log_var"].exp() if "log_var" in batch else torch.full_like(mean, torch.nan)
         self.latent_sums += torch.stack([batch["kl_per_dim"].sum(0), mean.sum(0), variance.sum(0)])
@@ -99,7 +95,7 @@ class LikelihoodMeans(Metric):
     def compute(self) -> Likelihood:
         """Means over all images; NaN without any."""
         elbo, reconstruction, kl = self.sums / self.count
-        others = dict(zip(self.others, (self.other_sums / self.count).reshape(-1), strict=True)) if self.others else {}
+        others = {name: total / self.count for name, total in self._all_other_sums().items()}
         kl_per_dim, mean, variance = self.latent_sums / self.count  # (L,) each
         mean_variance = self.mean_squares / self.count - mean.square()
         spread = variance + mean_variance
@@ -114,3 +110,17 @@ class LikelihoodMeans(Metric):
             kl_to_standard_normal(mean, spread.log()).sum(),
             others,
         )
+
+    def reset(self) -> None:
+        """Forget all images."""
+        super().reset()
+        self.other_sums = {}
+
+    def _all_other_sums(self) -> dict[str, float]:
+        """Over all processes, of which one without images knows no names."""
+        parts = [self.other_sums]
+        if dist.is_available() and dist.is_initialized():
+            parts *= dist.get_world_size()
+            dist.all_gather_object(parts, self.other_sums)
+        names = sorted({name for part in parts for name in part})
+        return {name: sum(part.get(name, 0.0) for part in parts) for name in names}

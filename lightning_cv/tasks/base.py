@@ -145,7 +145,8 @@ class Task(LightningModule):
 
     def _step_is_logged(self) -> bool:
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # its logger connector sets it
-        return (every > 0 and (self.global_step + 1) % every == 0) or self.trainer.is_last_batch
+        step = self.global_step + 1
+        return (every > 0 and step % every == 0) or self.trainer.is_last_batch or step == self.trainer.max_steps
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the task's name and the class names, so that a checkpoint can be used without its data."""

@@ -22,6 +22,7 @@ from lightning_cv.metrics.localization import LocalizationAccuracy
 from lightning_cv.metrics.multilabel import MultilabelOverlap
 from lightning_cv.metrics.panoptic import PanopticImage, PanopticQuality
 from lightning_cv.metrics.proposals import ProposalRecall
+from lightning_cv.metrics.reconstruction import ReconstructionQuality
 from lightning_cv.metrics.records import ImageRecords
 from lightning_cv.metrics.segmentation import SegmentationIoU
 
@@ -42,6 +43,7 @@ FEEDERS = {
     MultilabelOverlap: lambda: MultilabelOverlap(2),
     LikelihoodMeans: lambda: LikelihoodMeans(2),
     ImageQuality: ImageQuality,
+    ReconstructionQuality: ReconstructionQuality,
 }
 """How each metric is made; `feed` gives it an image."""
 
@@ -91,7 +93,10 @@ def feed(metric, number, predicted):
     elif isinstance(metric, LikelihoodMeans):
         terms = torch.tensor([float(number)])
         metric.update({"elbo": -terms, "reconstruction": terms, "kl": terms, "kl_per_dim": terms.repeat(1, 2),
-                       "mean": terms.repeat(1, 2)})  # fmt: skip
+                       "mean": terms.repeat(1, 2), "log_var": terms.repeat(1, 2) / 9, "iwae_64": -terms})  # fmt: skip
+    elif isinstance(metric, ReconstructionQuality):
+        terms = {"reconstruction": torch.tensor([float(number)])}
+        metric.update((image + 0.1 * predicted).clamp(0, 1), image.flip(3), [name], terms, image > 0.7)
     else:
         assert isinstance(metric, ImageQuality)
         metric.update((image + 0.1 * predicted).clamp(0, 1), image.flip(3), [name], image > 0.7)
@@ -99,6 +104,8 @@ def feed(metric, number, predicted):
 
 def numbers(value):
     """All numbers of a result, in order."""
+    if isinstance(value, dict):
+        return [number for name in sorted(value) for number in numbers(value[name])]
     if isinstance(value, torch.Tensor | np.ndarray):
         return value.reshape(-1).tolist()
     return [number for part in value for number in numbers(part)] if isinstance(value, tuple) else [float(value)]

@@ -38,8 +38,8 @@ def fit(folder, corruption=None, **options):
     torch.manual_seed(0)
     task = AutoencoderModule(SmallAutoencoder(), ADAM, corruption=corruption)
     callbacks = [ReconstructionMetrics(), ReconstructionPreview(count=4), CounterRandomness(0)]
-    settings = {"max_epochs": 3, "limit_val_batches": 1, "use_distributed_sampler": False} | options
-    trainer = toy_trainer(folder, callbacks=callbacks, **settings)
+    settings = {"check_val_every_n_epoch": options["max_epochs"], "limit_val_batches": 1} | options
+    trainer = toy_trainer(folder, callbacks=callbacks, use_distributed_sampler=False, **settings)
     trainer.fit(task, datamodule=DigitsDataModule(size=16, batch_size=64))
     return task, {name: value.item() for name, value in trainer.callback_metrics.items()}
 
@@ -47,7 +47,7 @@ def fit(folder, corruption=None, **options):
 def test_it_learns_to_draw_digits(tmp_path):
     assert isinstance(SmallAutoencoder(), Autoencoder)
     _, first = fit(tmp_path, max_epochs=1)
-    _, logged = fit(tmp_path, max_epochs=8)
+    _, logged = fit(tmp_path, max_epochs=5)
     assert logged["val/reconstruction"] < first["val/reconstruction"] - 10
     assert logged["val/psnr"] > first["val/psnr"] + 1
     assert 0.5 < logged["val/ssim"] <= 1
@@ -55,7 +55,7 @@ def test_it_learns_to_draw_digits(tmp_path):
 
 
 def test_denoising_gives_back_more_than_it_was_shown(tmp_path):
-    task, logged = fit(tmp_path, GaussianNoise(0.5), max_epochs=6)
+    task, logged = fit(tmp_path, GaussianNoise(0.5), max_epochs=5)
     data = DigitsDataModule(size=16, eval_batch_size=270)
     data.setup("fit")
     (batch,) = data.val_dataloader()
