@@ -1,33 +1,24 @@
-"""What beta does, for every seed: a shorter code, a worse reconstruction, no more latents in use."""
+"""What beta does, for every seed: a shorter code, a worse reconstruction, no more latents in use.
 
-from functools import partial
+The sweep that the README's report is made of: `pytest -m slow tests/test_beta_sweep.py --basetemp FOLDER` keeps its runs.
+"""
+
+import json
+import sys
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-import torch
-from oracles.toy_training import toy_trainer
 
-from lightning_cv.callbacks import LikelihoodMetrics
-from lightning_cv.callbacks.reproducible import CounterRandomness
+sys.path.insert(0, str(Path(__file__).parent / "cli"))
+
+from forked import run_for
+
 from lightning_cv.datamodules import DSpritesDataModule
-from lightning_cv.models import ConvVAE
-from lightning_cv.tasks import VAEModule
 
-BETAS = (1.0, 4.0, 16.0)
-
-
-def figures(root: Path, folder: Path, beta: float, seed: int) -> dict[str, float]:
-    torch.manual_seed(seed)
-    net = ConvVAE(32, latent_size=10, width=16, hidden=128)
-    task = VAEModule(net, partial(torch.optim.Adam, lr=2e-3), beta=beta)
-    data = DSpritesDataModule(str(root), 32, {"orientation": 0}, held_out=1000, batch_size=128, eval_batch_size=500)
-    data.seed = seed
-    trainer = toy_trainer(folder, callbacks=[CounterRandomness(seed), LikelihoodMetrics()], max_epochs=8,
-                          limit_val_batches=0, use_distributed_sampler=False)  # fmt: skip
-    trainer.fit(task, datamodule=data)
-    (found,) = trainer.test(task, datamodule=data, verbose=False)
-    return dict(found)
+BETAS = (1, 4, 16)
+STEPS = 31 * 128
+MINUTES = 10
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +29,22 @@ def sprites(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def figures(root: Path, folder: Path, beta: int, seed: int) -> dict[str, float]:
+    """Test figures of the experiment as it stands, one thread."""
+    asked = ["--config", "vae/beta_vae_dsprites32", f"--model.beta={beta}", f"--seed_everything={seed}"]
+    run = folder / f"beta{beta}-seed{seed}"
+    options = {"threads": 1, "LIGHTNING_CV_DATA": str(root)}
+    quiet = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
+    assert run_for(60 * MINUTES, ["fit", *asked, *quiet, "--run_dir", str(run)], folder, **options) == 0
+    last = run / "checkpoints" / "last.ckpt"
+    assert run_for(60 * MINUTES, ["test", "--ckpt", str(last), *quiet], folder, **options) == 0
+    found = json.loads((run / "test-1" / "results.json").read_text())
+    assert isinstance(found, dict)
+    return found
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(60 * 60)
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_beta_trades_code_length_for_reconstruction(sprites: Path, tmp_path: Path, seed: int) -> None:
     sweep = [figures(sprites, tmp_path, beta, seed) for beta in BETAS]
