@@ -67,8 +67,9 @@ class VAEModule(Task):
         iwae_samples: int = 0,
     ) -> None:
         super().__init__(net, optimizer, schedule, lr_scales, decay_scales)  # type: ignore[arg-type]  # no Module
-        if not beta >= 0 or iwae_samples < 0:
-            raise ValueError(f"model.beta and iwae_samples must be at least 0, got {beta} and {iwae_samples}")
+        for name, value in (("beta", beta), ("iwae_samples", iwae_samples)):
+            if not value >= 0:
+                raise ValueError(f"model.{name} must be at least 0, got {value}")
         self.objective = BetaVAE() if objective is None else objective
         if not self.objective.weighed_by_beta and (beta != 1 or beta_schedule is not None):
             raise ValueError(
