@@ -4,7 +4,7 @@ from jsonargparse import ArgumentParser
 from oracles.detection import iou_of, ssd_loop
 
 from lightning_cv.contracts import DetectionTarget, Detector
-from lightning_cv.models import SSD, SmallBackbone, TimmBackbone, VGG16Backbone
+from lightning_cv.models import FPN, SSD, SharedHead, SmallBackbone, TimmBackbone, VGG16Backbone
 from lightning_cv.ops.boxes import decode_deltas, iou
 
 
@@ -18,10 +18,10 @@ def target(boxes: list[list[float]], labels: list[int], difficult: list[bool] | 
     }
 
 
-def tiny(**arguments: object) -> SSD:
+def tiny(extra_levels: int = 1, **arguments: object) -> SSD:
     torch.manual_seed(0)
-    settings = {"num_classes": 3, "channels": 16, "extra_levels": 1} | arguments
-    return SSD(SmallBackbone(width=8), **settings)
+    features = FPN(SmallBackbone(width=8), channels=16, extra_levels=extra_levels)
+    return SSD(features, **{"num_classes": 3, "head": SharedHead} | arguments)
 
 
 TARGETS = [target([[4, 6, 30, 34], [30, 30, 62, 60]], [1, 3]), target([[10, 10, 50, 40]], [2])]
@@ -39,9 +39,9 @@ EMPTY = [target([], []), target([], [])]
 )
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (75, 101)])
 def test_every_anchor_has_scores_and_deltas(backbone, height, width):
-    net = SSD(backbone(), num_classes=4, channels=8, extra_levels=2).eval()
+    net = SSD(FPN(backbone(), channels=8, extra_levels=2), num_classes=4).eval()
     logits, deltas, anchors = net(torch.rand(2, 3, height, width))
-    cells = sum(-(-height // stride) * -(-width // stride) for stride in net.pyramid.strides)
+    cells = sum(-(-height // stride) * -(-width // stride) for stride in net.strides)
     assert logits.shape == (2, cells * 6, 5)
     assert deltas.shape == (2, cells * 6, 4)
     assert anchors.shape == (cells * 6, 4)
@@ -51,8 +51,8 @@ def test_every_anchor_has_scores_and_deltas(backbone, height, width):
 def test_predictions_belong_to_their_anchors():
     """A head that speaks up for one of the shapes must move the anchors of that shape and no others."""
     net = tiny(extra_levels=0).eval()
-    torch.nn.init.zeros_(net.box_head.weight)
-    net.box_head.bias.data[4 * 1 + 2] = 5.0  # second shape of every cell: its width grows by e
+    torch.nn.init.zeros_(net.box_head.last.weight)
+    net.box_head.last.bias.data[4 * 1 + 2] = 5.0  # second shape of every cell: its width grows by e
     _, deltas, anchors = net(torch.rand(1, 3, 64, 64))
     moved = deltas[0, :, 2] == 5
     sides = anchors[:, 2:] - anchors[:, :2]
@@ -158,9 +158,9 @@ def test_a_configuration_can_build_it():
     net = {
         "class_path": "lightning_cv.models.SSD",
         "init_args": {
-            "backbone": {"class_path": "lightning_cv.models.SmallBackbone", "init_args": {"width": 4}},
+            "features": {"class_path": "lightning_cv.models.SmallBackbone", "init_args": {"width": 4}},
             "num_classes": 5,
-            "ratios": [1.0],
+            "anchors": {"class_path": "lightning_cv.ops.anchors.StrideAnchors", "init_args": {"ratios": [1.0]}},
             "delta_scale": [0.1, 0.1, 0.2, 0.2],
         },
     }
