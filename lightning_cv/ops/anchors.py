@@ -67,8 +67,10 @@ class StrideAnchors(AnchorSet):
     """
 
     def __init__(self, scales: Sequence[float] = (2.5, 3.5), ratios: Sequence[float] = (0.5, 1.0, 2.0)) -> None:
-        if min([*scales, *ratios], default=0) <= 0:
-            raise ValueError(f"StrideAnchors: scales and ratios are above 0, got {list(scales)} and {list(ratios)}")
+        if min(scales, default=0) <= 0 or min(ratios, default=0) <= 0:
+            raise ValueError(
+                f"StrideAnchors: scales and ratios are above 0, at least one of each, got {list(scales)} and {list(ratios)}"
+            )
         self.scales, self.ratios = tuple(scales), tuple(ratios)
 
     def shapes(self, strides: Sequence[float]) -> list[Tensor]:

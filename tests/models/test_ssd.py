@@ -1,11 +1,14 @@
 import pytest
 import torch
+from experiment_nets import EXPERIMENTS, build, net_block
 from jsonargparse import ArgumentParser
 from oracles.detection import iou_of, ssd_loop
 
 from lightning_cv.contracts import DetectionTarget, Detector
 from lightning_cv.models import FPN, SSD, SharedHead, SmallBackbone, TimmBackbone, VGG16Backbone
+from lightning_cv.models.detection.ssd_heads import HeadPerMap
 from lightning_cv.ops.boxes import decode_deltas, iou
+from lightning_cv.ops.detection_losses import SigmoidFocal
 
 
 def target(boxes: list[list[float]], labels: list[int], difficult: list[bool] | None = None) -> DetectionTarget:
@@ -92,8 +95,9 @@ def test_difficult_objects_are_trained_on_unless_told_otherwise():
 
 @pytest.mark.parametrize("targets", [TARGETS, EMPTY, [TARGETS[0], EMPTY[0]]], ids=["objects", "none", "one image"])
 @pytest.mark.parametrize("bf16", [False, True])
-def test_losses_are_finite_and_every_parameter_has_a_gradient(targets, bf16):
-    net = tiny()
+@pytest.mark.parametrize("class_loss", [None, SigmoidFocal()], ids=["mined", "focal"])
+def test_losses_are_finite_and_every_parameter_has_a_gradient(targets, bf16, class_loss):
+    net = tiny(class_loss=class_loss)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
         losses = net.losses(torch.rand(2, 3, 64, 64), targets)
     assert set(losses) == {"class", "box"}
@@ -113,8 +117,9 @@ def test_losses_under_bf16_are_nearly_the_same():
         assert half[name].item() == pytest.approx(value.item(), rel=0.03)
 
 
-def test_two_images_are_learned_by_heart():
-    net = tiny()
+@pytest.mark.parametrize("class_loss", [None, SigmoidFocal()], ids=["mined", "focal"])
+def test_two_images_are_learned_by_heart(class_loss):
+    net = tiny(class_loss=class_loss)
     images = torch.rand(2, 3, 64, 64) * 0.3
     for n, truth in enumerate(TARGETS):
         for box, label in zip(truth["boxes"].int().tolist(), truth["labels"].tolist(), strict=True):
@@ -174,3 +179,46 @@ def test_crowds_are_no_objects():
     net = tiny()
     anchors = net(torch.rand(1, 3, 64, 64))[2]
     assert set(net.assign(anchors, truth).labels.unique().tolist()) == {0, 3}
+
+
+def test_focal_loss_starts_from_its_prior():
+    net = tiny(class_loss=SigmoidFocal(prior=0.03)).eval()
+    logits = net(torch.rand(1, 3, 64, 64))[0]
+    assert logits.shape[-1] == 3
+    assert logits.sigmoid().mean().item() == pytest.approx(0.03, rel=0.05)
+
+
+def test_a_shared_head_says_the_same_on_every_map_and_others_do_not():
+    shared, own = tiny(), tiny(head=HeadPerMap)
+    maps = [torch.ones(1, 16, 5, 5)] * 4
+    for head, same in ((shared.class_head, True), (own.class_head, False)):
+        first, second = head(maps)[:2]
+        assert torch.equal(first, second) == same
+
+
+def test_maps_that_differ_share_no_head():
+    with pytest.raises(ValueError, match="have the same channels and outputs"):
+        SSD(SmallBackbone(width=4), 3, head=SharedHead)
+
+
+@pytest.mark.parametrize(
+    ("name", "class_loss", "box_loss", "gradient", "weights"),
+    [
+        ("ssd_drawn", 10.594583511352539, 2.7794206142425537, 32.87266159057617, 732.2183472840611),
+        ("ssd_lite0_voc07", 30.598793029785156, 5.534310817718506, 499.07147216796875, 20140.70574264672),
+    ],
+)
+def test_published_results_are_of_this_net(name, class_loss, box_loss, gradient, weights):
+    """Our own figures, taken when the README's results were made: the same seed still gives the same net and loss."""
+    (path,) = [path for path in EXPERIMENTS if path.stem == name]
+    torch.manual_seed(0)
+    net = build(net_block(path))
+    images = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(1))
+    targets = [target([[4, 6, 60, 64], [50, 50, 120, 110]], [1, 3]), target([[10, 10, 90, 70]], [2])]
+    losses = net.losses(images, targets)
+    sum(losses.values()).backward()
+    found = torch.stack([p.grad.norm() for p in net.parameters() if p.grad is not None]).norm()
+    assert sum(p.double().sum().item() for p in net.parameters()) == pytest.approx(weights, rel=1e-9)
+    assert losses["class"].item() == pytest.approx(class_loss, rel=1e-5)
+    assert losses["box"].item() == pytest.approx(box_loss, rel=1e-5)
+    assert found.item() == pytest.approx(gradient, rel=1e-4)
