@@ -69,7 +69,8 @@ class StrideAnchors(AnchorSet):
     def __init__(self, scales: Sequence[float] = (2.5, 3.5), ratios: Sequence[float] = (0.5, 1.0, 2.0)) -> None:
         if min(scales, default=0) <= 0 or min(ratios, default=0) <= 0:
             raise ValueError(
-                f"StrideAnchors: scales and ratios are above 0, at least one of each, got {list(scales)} and {list(ratios)}"
+                f"StrideAnchors: scales and ratios are above 0 and one of each at least, got {list(scales)} and "
+                f"{list(ratios)}"
             )
         self.scales, self.ratios = tuple(scales), tuple(ratios)
 
