@@ -26,6 +26,7 @@ SMALL = {
     "timm": lambda: TimmBackbone("tf_efficientnet_lite0", out_indices=(1, 2, 3)),
     "vgg": lambda: VGG16Backbone(pools=(2, 3, 5), width=4),
     "reduced": lambda: ReducedVGG16Backbone(width=4, hidden=16),
+    "reduced, normalised": lambda: ReducedVGG16Backbone(width=4, hidden=16, batch_norm=True),
     "extra": lambda: ExtraStages(SmallBackbone(width=4), [ExtraStage(4, 8), ExtraStage(2, 6)]),
     "fpn": lambda: FPN(SmallBackbone(width=4), channels=8, extra_levels=2),
 }

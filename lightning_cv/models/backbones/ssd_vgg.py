@@ -43,6 +43,8 @@ class ReducedVGG16Backbone(nn.Module):
             there, every fourth channel and every third cell is taken), or a thinned one whose names are the layers'
             numbers (`0.weight` ... `33.weight`). None draws them at random.
         blue_first: the weights want blue, green, red, as Caffe's do.
+        batch_norm: after every convolution; not in the paper, but without pretrained weights SSD hardly learns without
+            it (Zhu et al. 2019, "ScratchDet").
         mean, std: of red, green and blue, 0 to 1; the default is of Caffe's VGG-16.
     """
 
@@ -52,6 +54,7 @@ class ReducedVGG16Backbone(nn.Module):
         hidden: int = 1024,
         weights: str | None = None,
         blue_first: bool = False,
+        batch_norm: bool = False,
         mean: Sequence[float] = CAFFE_MEAN,
         std: Sequence[float] = CAFFE_STD,
     ) -> None:
@@ -63,17 +66,19 @@ class ReducedVGG16Backbone(nn.Module):
         layers: list[nn.Module] = []
         inputs = 3
         for stage, count in enumerate(CONVOLUTIONS):
+            if stage == 4:
+                self.to_conv4, layers = nn.Sequential(*layers), []
+            if stage > 0:
+                layers.append(nn.MaxPool2d(2, ceil_mode=True))
             for _ in range(count):
-                layers += [nn.Conv2d(inputs, channels[stage], 3, padding=1), nn.ReLU(inplace=True)]
+                layers += _layer(nn.Conv2d(inputs, channels[stage], 3, padding=1), batch_norm)
                 inputs = channels[stage]
-            layers.append(nn.MaxPool2d(2, ceil_mode=True) if stage < 4 else nn.MaxPool2d(3, 1, 1))
-        self.to_conv4 = nn.Sequential(*layers[:_CONV4_END])
-        self.to_pool5 = nn.Sequential(*layers[_CONV4_END:])
+        self.to_pool5 = nn.Sequential(*layers, nn.MaxPool2d(3, 1, 1))
         self.norm4 = L2Norm(channels[3])
         self.fc = nn.Sequential(
-            nn.Conv2d(channels[4], hidden, 3, padding=6, dilation=6), nn.ReLU(inplace=True),
-            nn.Conv2d(hidden, hidden, 1), nn.ReLU(inplace=True),
-        )  # fmt: skip
+            *_layer(nn.Conv2d(channels[4], hidden, 3, padding=6, dilation=6), batch_norm),
+            *_layer(nn.Conv2d(hidden, hidden, 1), batch_norm),
+        )
         for conv in self._convolutions():
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
             nn.init.zeros_(conv.bias)  # type: ignore[arg-type]  # bias=True gives a tensor
@@ -106,8 +111,11 @@ class ReducedVGG16Backbone(nn.Module):
         return [self.norm4(x), self.fc(self.to_pool5(x))]
 
 
-_CONV4_END = 23
-"""Layers up to the ReLU of conv4_3."""
+def _layer(conv: nn.Conv2d, batch_norm: bool) -> list[nn.Module]:
+    norm = [nn.BatchNorm2d(conv.out_channels)] if batch_norm else []
+    return [conv, *norm, nn.ReLU(inplace=True)]
+
+
 _LAYERS = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28, 31, 33]
 """Numbers of the convolutions among all layers; the last two are fc6 and fc7."""
 

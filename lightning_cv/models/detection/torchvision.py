@@ -109,7 +109,7 @@ def retinanet_on(
     return net
 
 
-class _AsTheyAre(GeneralizedRCNNTransform):
+class _AsTheyAre(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision states no types
     """Hands images to the net as they are, but for padding to whole cells of the coarsest map."""
 
     def __init__(self, coarsest_stride: int) -> None:
