@@ -12,7 +12,7 @@ from lightning_cv.datasets.drawn import draw_scene
 from lightning_cv.metrics.detection import VOCMeanAP
 
 STEPS = 250
-NAMES = {"ssd_drawn", "ssd300_drawn", "ssd_focal_drawn", "fcos_drawn", "retinanet_drawn"}
+NAMES = {"ssd_drawn", "ssd300_drawn", "ssd300_fpn_drawn", "ssd_focal_drawn", "fcos_drawn", "retinanet_drawn"}
 SINGLE_STAGE = [path for path in small_experiments() if path.stem in NAMES]
 
 

@@ -5,8 +5,19 @@ from jsonargparse import ArgumentParser
 from oracles.detection import iou_of, ssd_loop
 
 from lightning_cv.contracts import DetectionTarget, Detector
-from lightning_cv.models import FPN, SSD, SharedHead, SmallBackbone, TimmBackbone, VGG16Backbone
+from lightning_cv.models import (
+    FPN,
+    SSD,
+    ExtraStages,
+    ReducedVGG16Backbone,
+    SharedHead,
+    SmallBackbone,
+    TimmBackbone,
+    VGG16Backbone,
+)
+from lightning_cv.models.backbones import ExtraStage
 from lightning_cv.models.detection.ssd_heads import HeadPerMap
+from lightning_cv.ops.anchors import DefaultBoxes
 from lightning_cv.ops.boxes import decode_deltas, iou
 from lightning_cv.ops.detection_losses import SigmoidFocal
 
@@ -49,6 +60,25 @@ def test_every_anchor_has_scores_and_deltas(backbone, height, width):
     assert deltas.shape == (2, cells * 6, 4)
     assert anchors.shape == (cells * 6, 4)
     assert isinstance(net, Detector)
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        lambda: ExtraStages(
+            TimmBackbone(out_indices=(2, 3)), [ExtraStage(8, 16), ExtraStage(4, 8, stride=1, padding=0)]
+        ),
+        lambda: FPN(ExtraStages(ReducedVGG16Backbone(4, 16), [ExtraStage(8, 16), ExtraStage(4, 8)]), channels=8),
+    ],
+    ids=["timm with extra stages", "pyramid on the paper's maps"],
+)
+def test_any_source_of_maps_will_do(features):
+    boxes = DefaultBoxes([16, 32, 64, 96, 128], [[2], [2, 3], [2, 3], [2]], [8, 16, 32, 64])
+    net = SSD(features(), num_classes=3, anchors=boxes)
+    losses = net.losses(torch.rand(2, 3, 96, 96), TARGETS)
+    sum(losses.values()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+    assert len(net.eval().detect(torch.rand(2, 3, 96, 96))) == 2
 
 
 def test_predictions_belong_to_their_anchors():
