@@ -4,10 +4,16 @@ from lightning_cv.models.autoencoders.mlp import MLPVAE as MLPVAE
 from lightning_cv.models.autoencoders.residual import ResidualVAE as ResidualVAE
 from lightning_cv.models.autoencoders.vae import ConvVAE as ConvVAE
 from lightning_cv.models.backbones import FPN as FPN
+from lightning_cv.models.backbones import ExtraStages as ExtraStages
+from lightning_cv.models.backbones import ReducedVGG16Backbone as ReducedVGG16Backbone
 from lightning_cv.models.backbones import SmallBackbone as SmallBackbone
 from lightning_cv.models.backbones import TimmBackbone as TimmBackbone
 from lightning_cv.models.backbones import VGG16Backbone as VGG16Backbone
 from lightning_cv.models.detection import SSD as SSD
+from lightning_cv.models.detection import SSD300 as SSD300
+from lightning_cv.models.detection import SSD512 as SSD512
+from lightning_cv.models.detection import SharedHead as SharedHead
+from lightning_cv.models.detection import TorchvisionDetector as TorchvisionDetector
 from lightning_cv.models.segmentation import FCN as FCN
 from lightning_cv.models.segmentation import FCNVGG as FCNVGG
 from lightning_cv.models.segmentation import DeconvNet as DeconvNet

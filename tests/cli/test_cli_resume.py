@@ -24,9 +24,8 @@ DETECTOR = {
         "net": {
             "class_path": "lightning_cv.models.SSD",
             "init_args": {
-                "backbone": {"class_path": "lightning_cv.models.SmallBackbone", "init_args": {"width": 8}},
+                "features": {"class_path": "lightning_cv.models.SmallBackbone", "init_args": {"width": 8}},
                 "num_classes": 10,
-                "channels": 16,
             },
         },
         "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.002, "weight_decay": 0.01}},

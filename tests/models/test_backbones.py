@@ -8,7 +8,15 @@ from jsonargparse import ArgumentParser
 from PIL import Image
 
 from lightning_cv.contracts import Backbone
-from lightning_cv.models import FPN, SmallBackbone, TimmBackbone, VGG16Backbone
+from lightning_cv.models import (
+    FPN,
+    ExtraStages,
+    ReducedVGG16Backbone,
+    SmallBackbone,
+    TimmBackbone,
+    VGG16Backbone,
+)
+from lightning_cv.models.backbones import ExtraStage
 from lightning_cv.models.backbones.lite0_weights import LITE0_MEAN, LITE0_STD, PACKAGE, timm_name
 from lightning_cv.models.backbones.normalise import Normalise
 from lightning_cv.models.backbones.timm import load_features, timm_state
@@ -17,6 +25,9 @@ SMALL = {
     "small": lambda: SmallBackbone(width=4, blocks=(1, 1, 0, 1), strides=(4, 8, 16, 32)),
     "timm": lambda: TimmBackbone("tf_efficientnet_lite0", out_indices=(1, 2, 3)),
     "vgg": lambda: VGG16Backbone(pools=(2, 3, 5), width=4),
+    "reduced": lambda: ReducedVGG16Backbone(width=4, hidden=16),
+    "reduced, normalised": lambda: ReducedVGG16Backbone(width=4, hidden=16, batch_norm=True),
+    "extra": lambda: ExtraStages(SmallBackbone(width=4), [ExtraStage(4, 8), ExtraStage(2, 6)]),
     "fpn": lambda: FPN(SmallBackbone(width=4), channels=8, extra_levels=2),
 }
 

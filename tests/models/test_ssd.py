@@ -1,11 +1,25 @@
 import pytest
 import torch
+from experiment_nets import EXPERIMENTS, build, net_block
 from jsonargparse import ArgumentParser
 from oracles.detection import iou_of, ssd_loop
 
 from lightning_cv.contracts import DetectionTarget, Detector
-from lightning_cv.models import SSD, SmallBackbone, TimmBackbone, VGG16Backbone
+from lightning_cv.models import (
+    FPN,
+    SSD,
+    ExtraStages,
+    ReducedVGG16Backbone,
+    SharedHead,
+    SmallBackbone,
+    TimmBackbone,
+    VGG16Backbone,
+)
+from lightning_cv.models.backbones import ExtraStage
+from lightning_cv.models.detection.ssd_heads import HeadPerMap
+from lightning_cv.ops.anchors import DefaultBoxes
 from lightning_cv.ops.boxes import decode_deltas, iou
+from lightning_cv.ops.detection_losses import SigmoidFocal
 
 
 def target(boxes: list[list[float]], labels: list[int], difficult: list[bool] | None = None) -> DetectionTarget:
@@ -18,10 +32,10 @@ def target(boxes: list[list[float]], labels: list[int], difficult: list[bool] | 
     }
 
 
-def tiny(**arguments: object) -> SSD:
+def tiny(extra_levels: int = 1, **arguments: object) -> SSD:
     torch.manual_seed(0)
-    settings = {"num_classes": 3, "channels": 16, "extra_levels": 1} | arguments
-    return SSD(SmallBackbone(width=8), **settings)
+    features = FPN(SmallBackbone(width=8), channels=16, extra_levels=extra_levels)
+    return SSD(features, **{"num_classes": 3, "head": SharedHead} | arguments)
 
 
 TARGETS = [target([[4, 6, 30, 34], [30, 30, 62, 60]], [1, 3]), target([[10, 10, 50, 40]], [2])]
@@ -39,20 +53,39 @@ EMPTY = [target([], []), target([], [])]
 )
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (75, 101)])
 def test_every_anchor_has_scores_and_deltas(backbone, height, width):
-    net = SSD(backbone(), num_classes=4, channels=8, extra_levels=2).eval()
+    net = SSD(FPN(backbone(), channels=8, extra_levels=2), num_classes=4).eval()
     logits, deltas, anchors = net(torch.rand(2, 3, height, width))
-    cells = sum(-(-height // stride) * -(-width // stride) for stride in net.pyramid.strides)
+    cells = sum(-(-height // stride) * -(-width // stride) for stride in net.strides)
     assert logits.shape == (2, cells * 6, 5)
     assert deltas.shape == (2, cells * 6, 4)
     assert anchors.shape == (cells * 6, 4)
     assert isinstance(net, Detector)
 
 
+@pytest.mark.parametrize(
+    "features",
+    [
+        lambda: ExtraStages(
+            TimmBackbone(out_indices=(2, 3)), [ExtraStage(8, 16), ExtraStage(4, 8, stride=1, padding=0)]
+        ),
+        lambda: FPN(ExtraStages(ReducedVGG16Backbone(4, 16), [ExtraStage(8, 16), ExtraStage(4, 8)]), channels=8),
+    ],
+    ids=["timm with extra stages", "pyramid on the paper's maps"],
+)
+def test_any_source_of_maps_will_do(features):
+    boxes = DefaultBoxes([16, 32, 64, 96, 128], [[2], [2, 3], [2, 3], [2]], [8, 16, 32, 64])
+    net = SSD(features(), num_classes=3, anchors=boxes)
+    losses = net.losses(torch.rand(2, 3, 96, 96), TARGETS)
+    sum(losses.values()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+    assert len(net.eval().detect(torch.rand(2, 3, 96, 96))) == 2
+
+
 def test_predictions_belong_to_their_anchors():
     """A head that speaks up for one of the shapes must move the anchors of that shape and no others."""
     net = tiny(extra_levels=0).eval()
-    torch.nn.init.zeros_(net.box_head.weight)
-    net.box_head.bias.data[4 * 1 + 2] = 5.0  # second shape of every cell: its width grows by e
+    torch.nn.init.zeros_(net.box_head.last.weight)
+    net.box_head.last.bias.data[4 * 1 + 2] = 5.0  # second shape of every cell: its width grows by e
     _, deltas, anchors = net(torch.rand(1, 3, 64, 64))
     moved = deltas[0, :, 2] == 5
     sides = anchors[:, 2:] - anchors[:, :2]
@@ -92,8 +125,9 @@ def test_difficult_objects_are_trained_on_unless_told_otherwise():
 
 @pytest.mark.parametrize("targets", [TARGETS, EMPTY, [TARGETS[0], EMPTY[0]]], ids=["objects", "none", "one image"])
 @pytest.mark.parametrize("bf16", [False, True])
-def test_losses_are_finite_and_every_parameter_has_a_gradient(targets, bf16):
-    net = tiny()
+@pytest.mark.parametrize("class_loss", [None, SigmoidFocal()], ids=["mined", "focal"])
+def test_losses_are_finite_and_every_parameter_has_a_gradient(targets, bf16, class_loss):
+    net = tiny(class_loss=class_loss)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
         losses = net.losses(torch.rand(2, 3, 64, 64), targets)
     assert set(losses) == {"class", "box"}
@@ -113,8 +147,9 @@ def test_losses_under_bf16_are_nearly_the_same():
         assert half[name].item() == pytest.approx(value.item(), rel=0.03)
 
 
-def test_two_images_are_learned_by_heart():
-    net = tiny()
+@pytest.mark.parametrize("class_loss", [None, SigmoidFocal()], ids=["mined", "focal"])
+def test_two_images_are_learned_by_heart(class_loss):
+    net = tiny(class_loss=class_loss)
     images = torch.rand(2, 3, 64, 64) * 0.3
     for n, truth in enumerate(TARGETS):
         for box, label in zip(truth["boxes"].int().tolist(), truth["labels"].tolist(), strict=True):
@@ -158,9 +193,9 @@ def test_a_configuration_can_build_it():
     net = {
         "class_path": "lightning_cv.models.SSD",
         "init_args": {
-            "backbone": {"class_path": "lightning_cv.models.SmallBackbone", "init_args": {"width": 4}},
+            "features": {"class_path": "lightning_cv.models.SmallBackbone", "init_args": {"width": 4}},
             "num_classes": 5,
-            "ratios": [1.0],
+            "anchors": {"class_path": "lightning_cv.ops.anchors.StrideAnchors", "init_args": {"ratios": [1.0]}},
             "delta_scale": [0.1, 0.1, 0.2, 0.2],
         },
     }
@@ -174,3 +209,46 @@ def test_crowds_are_no_objects():
     net = tiny()
     anchors = net(torch.rand(1, 3, 64, 64))[2]
     assert set(net.assign(anchors, truth).labels.unique().tolist()) == {0, 3}
+
+
+def test_focal_loss_starts_from_its_prior():
+    net = tiny(class_loss=SigmoidFocal(prior=0.03)).eval()
+    logits = net(torch.rand(1, 3, 64, 64))[0]
+    assert logits.shape[-1] == 3
+    assert logits.sigmoid().mean().item() == pytest.approx(0.03, rel=0.05)
+
+
+def test_a_shared_head_says_the_same_on_every_map_and_others_do_not():
+    shared, own = tiny(), tiny(head=HeadPerMap)
+    maps = [torch.ones(1, 16, 5, 5)] * 4
+    for head, same in ((shared.class_head, True), (own.class_head, False)):
+        first, second = head(maps)[:2]
+        assert torch.equal(first, second) == same
+
+
+def test_maps_that_differ_share_no_head():
+    with pytest.raises(ValueError, match="have the same channels and outputs"):
+        SSD(SmallBackbone(width=4), 3, head=SharedHead)
+
+
+@pytest.mark.parametrize(
+    ("name", "class_loss", "box_loss", "gradient", "weights"),
+    [
+        ("ssd_drawn", 10.594583511352539, 2.7794206142425537, 32.87266159057617, 732.2183472840611),
+        ("ssd_lite0_voc07", 30.598793029785156, 5.534310817718506, 499.07147216796875, 20140.70574264672),
+    ],
+)
+def test_published_results_are_of_this_net(name, class_loss, box_loss, gradient, weights):
+    """Our own figures, taken when the README's results were made: the same seed still gives the same net and loss."""
+    (path,) = [path for path in EXPERIMENTS if path.stem == name]
+    torch.manual_seed(0)
+    net = build(net_block(path))
+    images = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(1))
+    targets = [target([[4, 6, 60, 64], [50, 50, 120, 110]], [1, 3]), target([[10, 10, 90, 70]], [2])]
+    losses = net.losses(images, targets)
+    sum(losses.values()).backward()
+    found = torch.stack([p.grad.norm() for p in net.parameters() if p.grad is not None]).norm()
+    assert sum(p.double().sum().item() for p in net.parameters()) == pytest.approx(weights, rel=1e-9)
+    assert losses["class"].item() == pytest.approx(class_loss, rel=1e-5)
+    assert losses["box"].item() == pytest.approx(box_loss, rel=1e-5)
+    assert found.item() == pytest.approx(gradient, rel=1e-4)

@@ -10,7 +10,7 @@ SIZE = {"width": 8, "blocks": [0, 1, 1, 0], "max_channels": 16}
 def detector(tmp_path):
     """A detector and its checkpoint."""
     torch.manual_seed(1)
-    net = SSD(SmallBackbone(**SIZE, strides=[8, 16]), num_classes=2, channels=8, extra_levels=0)
+    net = SSD(FPN(SmallBackbone(**SIZE, strides=[8, 16]), channels=8), num_classes=2)
     path = tmp_path / "last.ckpt"
     torch.save({"state_dict": {f"net.{name}": value for name, value in net.state_dict().items()}}, path)
     return net, path
@@ -19,7 +19,7 @@ def detector(tmp_path):
 def test_a_backbone_goes_on_from_another_nets(detector):
     net, path = detector
     fcn = FCN(FPN(SmallBackbone(**SIZE, strides=[4, 8, 16], weights=str(path)), 8), num_classes=3, stride=4)
-    theirs = net.pyramid.backbone.state_dict()
+    theirs = net.features.backbone.state_dict()
     ours = fcn.backbone.backbone.state_dict()
     assert ours.keys() == theirs.keys()
     for name, value in ours.items():
@@ -28,9 +28,9 @@ def test_a_backbone_goes_on_from_another_nets(detector):
 
 def test_a_plain_state_dict_will_do(detector, tmp_path):
     net, _ = detector
-    torch.save(net.pyramid.backbone.state_dict(), tmp_path / "backbone.pt")
+    torch.save(net.features.backbone.state_dict(), tmp_path / "backbone.pt")
     ours = SmallBackbone(**SIZE, strides=[16], weights=str(tmp_path / "backbone.pt"))
-    assert torch.equal(ours.stem[0][0].weight, net.pyramid.backbone.stem[0][0].weight)
+    assert torch.equal(ours.stem[0][0].weight, net.features.backbone.stem[0][0].weight)
 
 
 @pytest.mark.parametrize("other", [{"width": 10}, {"blocks": [0, 1, 2, 0]}])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from oracles.losses import ciou_alpha, ciou_loop, diou_loop, giou_loop, iou_loop
 
-from lightning_cv.models import SSD, SmallBackbone
+from lightning_cv.models import FPN, SSD, SharedHead, SmallBackbone
 from lightning_cv.ops.box_losses import CIoULoss, DIoULoss, GIoULoss, IoULoss, SmoothL1Loss
 from lightning_cv.ops.boxes import decode_deltas
 from lightning_cv.ops.detection_losses import AnchorTargets, ssd_losses
@@ -152,7 +152,7 @@ def scene():
 
 def tiny(box_loss=None):
     torch.manual_seed(0)
-    return SSD(SmallBackbone(width=8), num_classes=3, channels=16, extra_levels=1, box_loss=box_loss)
+    return SSD(FPN(SmallBackbone(width=8), 16, extra_levels=1), 3, head=SharedHead, box_loss=box_loss)
 
 
 def test_the_default_of_ssd_is_the_papers_bit_for_bit():
@@ -172,7 +172,7 @@ def test_ssd_compares_decoded_boxes(name):
     loss, loop = OVERLAPS[name]
     images, targets = scene()
     net = tiny(loss(weight=2.0))
-    torch.nn.init.normal_(net.box_head.weight, std=0.1)
+    torch.nn.init.normal_(net.box_head.last.weight, std=0.1)
     _, deltas, anchors = net(images)
     labels = net.assign(anchors, targets).labels[0]
     found = decode_deltas(deltas, anchors)[0, labels > 0]
@@ -180,8 +180,8 @@ def test_ssd_compares_decoded_boxes(name):
     box = net.losses(images, targets)["box"]
     assert box.item() == pytest.approx(2 * loop(found.tolist(), true.tolist()) / len(found), rel=1e-3)
     box.backward()
-    assert net.box_head.weight.grad.isfinite().all()
-    assert net.box_head.weight.grad.any()
+    assert net.box_head.last.weight.grad.isfinite().all()
+    assert net.box_head.last.weight.grad.any()
 
 
 def test_ssd_with_boxes_learns_its_scene():

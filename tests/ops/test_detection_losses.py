@@ -2,9 +2,15 @@ import math
 
 import pytest
 import torch
-from oracles.detection import mining_loop, ssd_losses_loop
+from oracles.detection import focal_loop, mining_loop, ssd_losses_loop
 
-from lightning_cv.ops.detection_losses import AnchorTargets, mine_hard_negatives, ssd_losses
+from lightning_cv.ops.detection_losses import (
+    AnchorTargets,
+    MinedCrossEntropy,
+    SigmoidFocal,
+    mine_hard_negatives,
+    ssd_losses,
+)
 
 
 def test_mining_takes_the_worst_background_three_to_one():
@@ -93,3 +99,48 @@ def test_losses_are_float32_under_autocast():
     for name, value in losses.items():
         assert value.dtype == torch.float32
         assert value.item() == pytest.approx(exact[name].item(), rel=0.02)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("alpha", "gamma"), [(0.25, 2.0), (0.6, 0.5)])
+def test_focal_loss_equals_the_loop(seed, alpha, gamma):
+    logits, deltas, targets = random_case(seed)
+    logits = logits[..., :3]
+    expected = focal_loop(logits.tolist(), targets.labels.tolist(), alpha, gamma)
+    assert SigmoidFocal(alpha, gamma)(logits, targets.labels).item() == pytest.approx(expected, rel=1e-5)
+    total = ssd_losses(logits, deltas, targets, SigmoidFocal(alpha, gamma))["class"]
+    assert total.item() == pytest.approx(expected / max(1, (targets.labels > 0).sum().item()), rel=1e-5)
+
+
+def test_focal_loss_of_a_hand_example():
+    """p = 0.5 everywhere: one true output of alpha 1/4 and five others of 3/4, each times 1/4 log 2."""
+    labels = torch.tensor([[2, 0]])
+    loss = SigmoidFocal()(torch.zeros(1, 2, 3), labels)
+    assert loss.item() == pytest.approx((0.25 + 5 * 0.75) * 0.25 * math.log(2))
+
+
+def test_a_kind_of_loss_knows_its_outputs_and_scores():
+    logits = torch.tensor([[0.0, math.log(3.0), 0.0]])
+    assert MinedCrossEntropy().outputs(2) == 3
+    assert MinedCrossEntropy().scores(logits).tolist() == [pytest.approx([0.6, 0.2])]
+    assert SigmoidFocal().outputs(3) == 3
+    assert SigmoidFocal().scores(logits).tolist() == [pytest.approx([0.5, 0.75, 0.5])]
+    assert torch.sigmoid(torch.tensor(SigmoidFocal(prior=0.02).initial_bias)).item() == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize("loss", [MinedCrossEntropy(), SigmoidFocal()])
+def test_a_batch_without_anchors_or_objects_is_finite(loss):
+    for count in (0, 4):
+        logits = torch.randn(2, count, loss.outputs(3), requires_grad=True)
+        value = loss(logits, torch.zeros(2, count, dtype=torch.int64))
+        value.backward()
+        assert torch.isfinite(value)
+        assert logits.grad is not None
+
+
+def test_impossible_settings_are_refused():
+    with pytest.raises(ValueError, match="negative_ratio and min_negatives are at least 0, got -1"):
+        MinedCrossEntropy(negative_ratio=-1)
+    for arguments in ({"alpha": 1.5}, {"gamma": -1.0}, {"prior": 1.0}):
+        with pytest.raises(ValueError, match="SigmoidFocal: alpha from 0 to 1"):
+            SigmoidFocal(**arguments)

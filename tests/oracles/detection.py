@@ -103,3 +103,32 @@ def nms_loop(
                 mine.append(a)
         kept += [(scores[a][k], k + 1, a) for a in mine]
     return sorted(kept, reverse=True)[:after]
+
+
+def focal_loop(logits: list[list[list[float]]], labels: list[list[int]], alpha: float, gamma: float) -> float:
+    """Sum over anchors and classes of -alpha_t (1 - p_t)^gamma log p_t; output k belongs to label k + 1."""
+    total = 0.0
+    for image, truth in zip(logits, labels, strict=True):
+        for row, label in zip(image, truth, strict=True):
+            for k, logit in enumerate(row):
+                p = 1 / (1 + math.exp(-logit))
+                p_t, weight = (p, alpha) if label == k + 1 else (1 - p, 1 - alpha)
+                total -= weight * (1 - p_t) ** gamma * math.log(p_t)
+    return total
+
+
+def default_boxes_loop(
+    cells: list[int], sizes: list[float], ratios: list[list[float]], steps: list[float]
+) -> list[list[float]]:
+    """SSD's boxes map by map, cell by cell: small square, large square, wide and high for each ratio."""
+    boxes = []
+    for k, count in enumerate(cells):
+        shapes = [(sizes[k], sizes[k]), (math.sqrt(sizes[k] * sizes[k + 1]),) * 2]
+        for ratio in ratios[k]:
+            root = math.sqrt(ratio)
+            shapes += [(sizes[k] * root, sizes[k] / root), (sizes[k] / root, sizes[k] * root)]
+        for i in range(count):
+            for j in range(count):
+                cx, cy = (j + 0.5) * steps[k], (i + 0.5) * steps[k]
+                boxes += [[cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2] for w, h in shapes]
+    return boxes

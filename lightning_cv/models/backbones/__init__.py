@@ -2,7 +2,16 @@
 
 from lightning_cv.models.backbones.fpn import FPN
 from lightning_cv.models.backbones.small import SmallBackbone
+from lightning_cv.models.backbones.ssd_vgg import ExtraStage, ExtraStages, ReducedVGG16Backbone
 from lightning_cv.models.backbones.timm import TimmBackbone
 from lightning_cv.models.backbones.vgg import VGG16Backbone
 
-__all__ = ["FPN", "SmallBackbone", "TimmBackbone", "VGG16Backbone"]
+__all__ = [
+    "FPN",
+    "ExtraStage",
+    "ExtraStages",
+    "ReducedVGG16Backbone",
+    "SmallBackbone",
+    "TimmBackbone",
+    "VGG16Backbone",
+]

@@ -1,9 +1,9 @@
-"""Single-shot detection on a feature pyramid.
+"""Single-shot detection on the maps of any source.
 
-Letters: N images, L maps of the pyramid, A anchors of all maps together, S anchors a cell, K classes, G objects.
+Letters: N images, A anchors of all maps together, S anchors a cell, K classes, G objects.
 """
 
-from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from lightning_cv.contracts import Backbone, Detections, DetectionTarget
-from lightning_cv.models.backbones.fpn import FPN
-from lightning_cv.ops.anchors import anchor_shapes, grid_anchors
+from lightning_cv.models.detection.ssd_heads import HeadMaker, HeadPerMap
+from lightning_cv.ops.anchors import AnchorSet, StrideAnchors
 from lightning_cv.ops.box_losses import BoxLoss, SmoothL1Loss
 from lightning_cv.ops.boxes import DELTA_SCALE, clip_boxes, decode_deltas, encode_deltas, iou
-from lightning_cv.ops.detection_losses import AnchorTargets, ssd_losses
+from lightning_cv.ops.detection_losses import AnchorTargets, ClassLoss, MinedCrossEntropy, ssd_losses
 from lightning_cv.ops.matching import NO_MATCH, match_ssd
 from lightning_cv.ops.nms import class_wise_nms
 
@@ -24,74 +24,67 @@ class SSD(nn.Module):
     """A detector that scores and shifts a fixed set of anchors in one pass.
 
     Liu et al. 2016: bipartite matching then every overlap of 0.5, softmax over K + 1 with hard negative mining 3 to 1,
-    smooth L1 on deltas, one 3x3 convolution for each of the two. Differs from the paper: the maps come from any
-    backbone through a feature pyramid (Lin et al. 2017), all maps share the two convolutions (as in RetinaNet, Lin et
-    al. 2017b, so that a class is learned from objects of every size at once), and an anchor's size is a multiple of
-    its map's stride.
+    smooth L1 on deltas. Maps, anchors, heads and losses are arguments: `SSD300` and `SSD512` put the paper's together;
+    an `FPN` as features with a `SharedHead` and `StrideAnchors` is the pyramid variant (Lin et al. 2017), with
+    `SigmoidFocal` nearly a RetinaNet.
 
     Args:
-        backbone: gives the maps; it normalises its input itself.
+        features: gives the maps, finest first; it normalises its input itself.
         num_classes: K, background not counted.
-        channels: of every map of the pyramid.
-        extra_levels: stride-2 maps after the backbone's coarsest.
-        scales: anchor sizes (square root of the area) in strides of the map. Around 3 or more, several cells' anchors
-            overlap an object by half, which speeds up learning.
-        ratios: width by height of the anchors.
+        anchors: None is `StrideAnchors()`.
+        head: makes the two heads, of classes and of boxes.
+        class_loss: also says what the class head's outputs mean; None is the paper's `MinedCrossEntropy()`.
+        box_loss: of the positive anchors, between deltas or boxes as it says; None is the paper's `SmoothL1Loss()`.
         delta_scale: see `encode_deltas`.
         match_threshold: overlap from which an anchor answers for an object that is not its bipartite match.
-        negative_ratio: mined background anchors to a positive one.
-        min_negatives: least number of mined background anchors an image; at 0, as in the paper's code, an image
-            without objects teaches nothing.
         train_on_difficult: take VOC's difficult objects for objects, as the paper does; otherwise they are background.
         score_threshold: a detection's least score.
         nms_threshold: overlap above which the weaker of two detections of a class goes.
         top_before: candidates a class before, `top_after` detections an image after thinning.
-        box_loss: of the positive anchors, between deltas or boxes as it says; None is the paper's `SmoothL1Loss()`.
     """
 
     def __init__(
         self,
-        backbone: Backbone,
+        features: Backbone,
         num_classes: int,
-        channels: int = 128,
-        extra_levels: int = 3,
-        scales: Sequence[float] = (2.5, 3.5),
-        ratios: Sequence[float] = (0.5, 1.0, 2.0),
+        anchors: AnchorSet | None = None,
+        head: HeadMaker = HeadPerMap,
+        class_loss: ClassLoss | None = None,
+        box_loss: BoxLoss | None = None,
         delta_scale: tuple[float, float, float, float] = DELTA_SCALE,
         match_threshold: float = 0.5,
-        negative_ratio: float = 3.0,
-        min_negatives: int = 0,
         train_on_difficult: bool = True,
         score_threshold: float = 0.01,
         nms_threshold: float = 0.45,
         top_before: int = 400,
         top_after: int = 200,
-        box_loss: BoxLoss | None = None,
     ) -> None:
         super().__init__()
         if num_classes < 1:
             raise ValueError(f"SSD: num_classes counts the classes beside background, at least 1, got {num_classes}")
         self.num_classes = num_classes
-        self.pyramid = FPN(backbone, channels, extra_levels)
-        self.scales, self.ratios, self.delta_scale = tuple(scales), tuple(ratios), delta_scale
-        self.match_threshold, self.train_on_difficult = match_threshold, train_on_difficult
-        self.negative_ratio, self.min_negatives = negative_ratio, min_negatives
+        self.features = cast(nn.Module, features)
+        self.strides = list(features.strides)
+        self.anchors = StrideAnchors() if anchors is None else anchors
+        self.class_loss = MinedCrossEntropy() if class_loss is None else class_loss
+        self.box_loss = SmoothL1Loss() if box_loss is None else box_loss
+        self.delta_scale, self.match_threshold = delta_scale, match_threshold
+        self.train_on_difficult = train_on_difficult
         self.score_threshold, self.nms_threshold = score_threshold, nms_threshold
         self.top_before, self.top_after = top_before, top_after
-        self.box_loss = SmoothL1Loss() if box_loss is None else box_loss
-        per_cell = len(self.scales) * len(self.ratios)
-        self.class_head = _head(channels, per_cell * (num_classes + 1))
-        self.box_head = _head(channels, per_cell * 4)
+        per_cell = [len(shapes) for shapes in self.anchors.shapes(self.strides)]
+        self._outputs = self.class_loss.outputs(num_classes)
+        self.class_head = head(features.out_channels, [count * self._outputs for count in per_cell])
+        self.class_head.start_from(self.class_loss.initial_bias)
+        self.box_head = head(features.out_channels, [count * 4 for count in per_cell])
 
     def forward(self, images: Tensor, /) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (N, A, K + 1), background first, deltas (N, A, 4) and the anchors (A, 4) they belong to."""
-        logits, deltas, anchors = [], [], []
-        for x, stride in zip(self.pyramid(images), self.pyramid.strides, strict=True):
-            logits.append(_by_anchor(self.class_head(x), self.num_classes + 1))
-            deltas.append(_by_anchor(self.box_head(x), 4))
-            shapes = anchor_shapes([scale * stride for scale in self.scales], self.ratios).to(x.device)
-            anchors.append(grid_anchors(x.shape[-2], x.shape[-1], stride, shapes))
-        return torch.cat(logits, dim=1), torch.cat(deltas, dim=1), torch.cat(anchors)
+        """Logits (N, A, outputs of the class loss), deltas (N, A, 4) and the anchors (A, 4) they belong to."""
+        maps = self.features(images)
+        logits = torch.cat([_by_anchor(x, self._outputs) for x in self.class_head(maps)], dim=1)
+        deltas = torch.cat([_by_anchor(x, 4) for x in self.box_head(maps)], dim=1)
+        anchors = self.anchors([(x.shape[-2], x.shape[-1]) for x in maps], self.strides)
+        return logits, deltas, anchors.to(deltas.device)
 
     def losses(self, images: Tensor, targets: list[DetectionTarget]) -> dict[str, Tensor]:
         """Scalars `class` and `box` a positive anchor, see `ssd_losses`."""
@@ -100,7 +93,7 @@ class SSD(nn.Module):
         if not self.box_loss.of_deltas:
             deltas = decode_deltas(deltas, anchors, self.delta_scale)
             wanted = wanted._replace(deltas=decode_deltas(wanted.deltas, anchors, self.delta_scale))
-        return ssd_losses(logits, deltas, wanted, self.negative_ratio, self.min_negatives, self.box_loss)
+        return ssd_losses(logits, deltas, wanted, self.class_loss, self.box_loss)
 
     @torch.no_grad()
     def assign(self, anchors: Tensor, targets: list[DetectionTarget]) -> AnchorTargets:
@@ -129,7 +122,7 @@ class SSD(nn.Module):
     def detect(self, images: Tensor) -> list[Detections]:
         """Detections of each image, cut to it, best score first."""
         logits, deltas, anchors = self(images)
-        scores = logits.float().softmax(dim=-1)[..., 1:]  # (N, A, K)
+        scores = self.class_loss.scores(logits)  # (N, A, K)
         boxes = clip_boxes(decode_deltas(deltas, anchors, self.delta_scale), images.shape[-2], images.shape[-1])
         return [
             class_wise_nms(
@@ -142,13 +135,6 @@ class SSD(nn.Module):
             )
             for image_boxes, image_scores in zip(boxes, scores, strict=True)
         ]
-
-
-def _head(channels: int, outputs: int) -> nn.Conv2d:
-    conv = nn.Conv2d(channels, outputs, 3, 1, 1)
-    nn.init.normal_(conv.weight, std=0.01)
-    nn.init.constant_(conv.bias, 0.0)  # type: ignore[arg-type]  # bias=True gives a tensor
-    return conv
 
 
 def _by_anchor(predictions: Tensor, values: int) -> Tensor:

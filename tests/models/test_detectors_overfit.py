@@ -1,0 +1,52 @@
+"""Single-stage detectors of experiments learn four drawn images by heart, from the file to VOC's figure."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from experiment_nets import build, net_block, small_experiments
+
+from lightning_cv.cli.experiments import experiment_name
+from lightning_cv.contracts import DetectionTarget, Detector
+from lightning_cv.datasets.drawn import draw_scene
+from lightning_cv.metrics.detection import VOCMeanAP
+
+STEPS = 250
+NAMES = {"ssd_drawn", "ssd300_drawn", "ssd300_fpn_drawn", "ssd_focal_drawn", "fcos_drawn", "retinanet_drawn"}
+SINGLE_STAGE = [path for path in small_experiments() if path.stem in NAMES]
+
+
+def scenes() -> tuple[torch.Tensor, list[DetectionTarget]]:
+    drawn = [draw_scene(seed, size=128, max_objects=4) for seed in range(4)]
+    images = torch.stack([torch.from_numpy(scene.image).permute(2, 0, 1) / 255 for scene in drawn])
+    targets: list[DetectionTarget] = [
+        {
+            "image_id": str(number),
+            "boxes": torch.as_tensor(scene.boxes, dtype=torch.float32),
+            "labels": torch.as_tensor(scene.labels),
+            "difficult": torch.zeros(len(scene.labels), dtype=torch.bool),
+            "original_size": (128, 128),
+        }
+        for number, scene in enumerate(drawn)
+    ]
+    return images, targets
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", SINGLE_STAGE, ids=experiment_name)
+def test_four_images_are_learned_by_heart(path: Path) -> None:
+    torch.manual_seed(0)
+    net = build(net_block(path)).to(memory_format=torch.channels_last)
+    assert isinstance(net, Detector)
+    images, targets = scenes()
+    optimizer = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], lr=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=STEPS)
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        torch.stack(list(net.losses(images, targets).values())).sum().backward()
+        optimizer.step()
+        schedule.step()
+    net.eval()
+    metric = VOCMeanAP(net.num_classes)
+    metric.update(net.detect(images), targets, images.shape[-2:])
+    assert metric.compute() >= 0.95
