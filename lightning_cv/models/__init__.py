@@ -4,10 +4,14 @@ from lightning_cv.models.autoencoders.mlp import MLPVAE as MLPVAE
 from lightning_cv.models.autoencoders.residual import ResidualVAE as ResidualVAE
 from lightning_cv.models.autoencoders.vae import ConvVAE as ConvVAE
 from lightning_cv.models.backbones import FPN as FPN
+from lightning_cv.models.backbones import ExtractionBackbone as ExtractionBackbone
 from lightning_cv.models.backbones import SmallBackbone as SmallBackbone
 from lightning_cv.models.backbones import TimmBackbone as TimmBackbone
+from lightning_cv.models.backbones import TinyDarknetBackbone as TinyDarknetBackbone
 from lightning_cv.models.backbones import VGG16Backbone as VGG16Backbone
 from lightning_cv.models.detection import SSD as SSD
+from lightning_cv.models.detection import TinyYOLOv2 as TinyYOLOv2
+from lightning_cv.models.detection import YOLOv1 as YOLOv1
 from lightning_cv.models.segmentation import FCN as FCN
 from lightning_cv.models.segmentation import FCNVGG as FCNVGG
 from lightning_cv.models.segmentation import DeconvNet as DeconvNet

@@ -1,8 +1,9 @@
 """Feature pyramids that any net can stand on."""
 
+from lightning_cv.models.backbones.darknet import ExtractionBackbone, TinyDarknetBackbone
 from lightning_cv.models.backbones.fpn import FPN
 from lightning_cv.models.backbones.small import SmallBackbone
 from lightning_cv.models.backbones.timm import TimmBackbone
 from lightning_cv.models.backbones.vgg import VGG16Backbone
 
-__all__ = ["FPN", "SmallBackbone", "TimmBackbone", "VGG16Backbone"]
+__all__ = ["FPN", "ExtractionBackbone", "SmallBackbone", "TimmBackbone", "TinyDarknetBackbone", "VGG16Backbone"]
