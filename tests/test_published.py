@@ -10,6 +10,12 @@ COUNTS = {
     "segmentation/fcn32s_voc": 136_152_917,
     # Noh et al. 2015 say "about 252M"
     "segmentation/deconvnet_voc": 251_805_653,
+    # 24 convolutions with batch norm, 50,176 x 4096 and 4096 x 1470 connections with biases
+    "detection/yolo_v1_voc": 271_716_734,
+    # the numbers of the released 789,312,988 bytes without header and running statistics
+    "detection/yolo_v1_released_voc": 197_301_875,
+    # Redmon's yolov2-tiny-voc.cfg, likewise: 63,471,556 bytes
+    "detection/yolo_v2_tiny_voc": 15_861_773,
 }
 
 

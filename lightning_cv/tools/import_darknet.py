@@ -57,7 +57,7 @@ def read(file: Path) -> Imported:
         content = read_darknet(file)
     except ValueError as error:
         raise UserError(str(error)) from error
-    sizes = {known.name: _size(known) for known in KNOWN}
+    sizes = {known.name: size_of(known) for known in KNOWN}
     known = next((known for known in KNOWN if sizes[known.name] == len(content.values)), None)
     if known is None:
         nets = ", ".join(f"{name} {size:,}" for name, size in sizes.items())
@@ -77,7 +77,7 @@ def read(file: Path) -> Imported:
     )
 
 
-def _size(known: Known) -> int:
+def size_of(known: Known) -> int:
     """Numbers in a file of this net."""
     with torch.device("meta"):
         net = known.build()
