@@ -1,9 +1,14 @@
+import numpy as np
 import pytest
 import torch
+from experiment_nets import EXPERIMENTS, net_block
+from experiment_nets import build as build_net
 from jsonargparse import ArgumentParser
 from oracles.detection import iou_of
 
 from lightning_cv.contracts import Detector
+from lightning_cv.datasets.drawn import draw_scene
+from lightning_cv.metrics.voc import ImageResult, voc_mean_average_precision
 from lightning_cv.models import ExtractionBackbone, SmallBackbone, TinyDarknetBackbone, TinyYOLOv2, YOLOv1
 from lightning_cv.models.detection.yolo_v1 import LocallyConnected
 from lightning_cv.models.detection.yolo_v2_tiny import PULLED_IMAGES
@@ -229,3 +234,59 @@ def test_a_configuration_can_build_it():
     built = parser.instantiate(parser.parse_object({"net": block})).net
     assert isinstance(built, TinyYOLOv2)
     assert built.anchors.tolist() == [[1, 2.5], [3, 1]]
+
+
+def four_scenes(size=128):
+    """Drawn scenes of up to three objects, no two of which share a cell of 16 pixels."""
+    scenes, seed = [], 0
+    while len(scenes) < 4:
+        scene = draw_scene(seed, size, max_objects=3)
+        cells = {tuple(cell) for cell in ((scene.boxes[:, :2] + scene.boxes[:, 2:]) // 32).tolist()}
+        if len(cells) == len(scene.labels):
+            scenes.append(scene)
+        seed += 1
+    images = torch.from_numpy(np.stack([scene.image for scene in scenes])).permute(0, 3, 1, 2) / 255
+    return images, [target(scene.boxes.tolist(), scene.labels.tolist()) for scene in scenes]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["yolo_v2_tiny_drawn", "yolo_v1_drawn"])
+def test_four_scenes_are_learned_by_heart(name):
+    images, targets = four_scenes()
+    torch.manual_seed(0)
+    (path,) = (path for path in EXPERIMENTS if path.stem == name)
+    net = build_net(net_block(path)).to(memory_format=torch.channels_last)
+    steps = 120
+    optimizer = torch.optim.AdamW(net.parameters())
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=steps)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        sum(net.losses(images, targets).values()).backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 50.0)
+        optimizer.step()
+        schedule.step()
+    found = net.eval().detect(images)
+    results = [
+        ImageResult(
+            f["boxes"].double().numpy(), f["scores"].double().numpy(), f["labels"].numpy(),
+            t["boxes"].double().numpy(), t["labels"].numpy(), t["difficult"].numpy(), (128, 128),
+        )
+        for f, t in zip(found, targets, strict=True)
+    ]  # fmt: skip
+    assert voc_mean_average_precision(results, net.num_classes)[0] >= 0.95
+
+
+@pytest.mark.slow
+def test_a_step_of_the_published_tiny_yolov2():
+    net = TinyYOLOv2(TinyDarknetBackbone(), num_classes=20)
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9)
+    images, targets = torch.rand(2, 3, 416, 416), [target([[40, 60, 300, 340]], [7]), target([], [])]
+    losses = []
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss = sum(net.losses(images, targets).values())
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[1] < losses[0]
+    assert len(net.detect(images)) == 2

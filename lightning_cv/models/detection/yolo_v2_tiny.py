@@ -88,7 +88,7 @@ class TinyYOLOv2(nn.Module):
         objects = batch_objects(targets, images.shape[-2], images.shape[-1], MIN_SIDE, self.train_on_difficult)
         pull = PULL * (self.seen < PULLED_IMAGES) if self.training else 0.0
         if self.training:
-            self.seen += len(images) * (dist.get_world_size() if dist.is_initialized() else 1)
+            self.seen += len(images) * _processes()
         return region_losses(
             self(images), objects, self.anchors, self.stride, pull=pull, ignore_above=self.ignore_above
         )
@@ -111,3 +111,8 @@ class TinyYOLOv2(nn.Module):
             )
             for image_boxes, image_scores in zip(boxes.flatten(1, 3), scores.flatten(1, 3), strict=True)
         ]
+
+
+def _processes() -> int:
+    """Processes that train together, each on a batch of its own."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
