@@ -58,6 +58,29 @@ class Steps:
 
 
 @dataclass(frozen=True)
+class Stages:
+    """A factor for each stage of training, which may rise as well as fall (darknet's "steps" and "scales").
+
+    Args:
+        begins: shares of training at which the stages begin, rising from 0.
+        factors: on the learning rate, one a stage.
+    """
+
+    begins: tuple[float, ...]
+    factors: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.begins) != len(self.factors) or self.begins[:1] != (0,) or list(self.begins) != sorted(self.begins):
+            raise ValueError(
+                f"schedule: begins rise from 0 and factors are as many, got {self.begins} and {self.factors}"
+            )
+
+    def __call__(self, progress: float, /) -> float:
+        """Factor of the stage that training is in."""
+        return self.factors[sum(progress >= begin for begin in self.begins) - 1]
+
+
+@dataclass(frozen=True)
 class Polynomial:
     """(1 - progress) ** power, the "poly" rate of DeepLab (Chen et al. 2018, section 4.1)."""
 

@@ -30,15 +30,16 @@ def loss_of(net: nn.Module) -> Tensor:
         if posterior.log_var is None:
             return logits.square().mean()
         return logits.square().mean() + kl_to_standard_normal(posterior.mean, posterior.log_var).mean()
-    images = torch.rand(2, 3, 128, 160)
+    height, width = getattr(net, "image_size", (128, 160))  # a net with fully connected layers takes one size only
+    images = torch.rand(2, 3, height, width)
     if isinstance(net, Detector):
         targets = [
             {
                 "image_id": str(index),
-                "boxes": torch.tensor([[8.0, 8.0, 60.0, 70.0], [70.0, 40.0, 150.0, 120.0]]),
+                "boxes": torch.tensor([[8.0, 8.0, 60.0, 70.0], [70.0, 40.0, 120.0, 120.0]]),
                 "labels": torch.tensor([1, net.num_classes]),
                 "difficult": torch.zeros(2, dtype=torch.bool),
-                "original_size": (128, 160),
+                "original_size": (height, width),
             }
             for index in range(2)
         ]
@@ -47,7 +48,7 @@ def loss_of(net: nn.Module) -> Tensor:
         return torch.stack(list(losses.values())).sum()
     assert isinstance(net, SegmentationNet)
     logits = net(images)
-    assert logits.shape == (2, net.num_classes, 128, 160)
+    assert logits.shape == (2, net.num_classes, height, width)
     return logits.square().mean() + logits.mean()
 
 

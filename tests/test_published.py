@@ -14,6 +14,12 @@ COUNTS = {
     "detection/ssd300_voc": 26_285_486,
     # SSD300 with four stages of stride 2 and a kernel of 4: worked out layer by layer in models/test_ssd_vgg.py
     "detection/ssd512_voc": 27_188_676,
+    # 24 convolutions with batch norm, 50,176 x 4096 and 4096 x 1470 connections with biases
+    "detection/yolo_v1_voc": 271_716_734,
+    # the numbers of the released 789,312,988 bytes without header and running statistics
+    "detection/yolo_v1_released_voc": 197_301_875,
+    # Redmon's yolov2-tiny-voc.cfg, likewise: 63,471,556 bytes
+    "detection/yolo_v2_tiny_voc": 15_861_773,
 }
 
 

@@ -7,7 +7,10 @@ from typing import Any, NamedTuple
 
 from lightning_cv.errors import UserError
 
-KINDS = {"disvae": ("VAEs of YannDubs/disentangling-vae (results/*/model.pt)", "lightning_cv.tools.import_disvae")}
+KINDS = {
+    "darknet": ("YOLO v1 and tiny YOLOv2 of Redmon's darknet (*.weights)", "lightning_cv.tools.import_darknet"),
+    "disvae": ("VAEs of YannDubs/disentangling-vae (results/*/model.pt)", "lightning_cv.tools.import_disvae"),
+}
 """What can be imported, and the module whose `read(file)` gives an `Imported`."""
 
 

@@ -1,5 +1,6 @@
 """Feature pyramids that any net can stand on."""
 
+from lightning_cv.models.backbones.darknet import ExtractionBackbone, TinyDarknetBackbone
 from lightning_cv.models.backbones.fpn import FPN
 from lightning_cv.models.backbones.small import SmallBackbone
 from lightning_cv.models.backbones.ssd_vgg import ExtraStage, ExtraStages, ReducedVGG16Backbone
@@ -10,8 +11,10 @@ __all__ = [
     "FPN",
     "ExtraStage",
     "ExtraStages",
+    "ExtractionBackbone",
     "ReducedVGG16Backbone",
     "SmallBackbone",
     "TimmBackbone",
+    "TinyDarknetBackbone",
     "VGG16Backbone",
 ]

@@ -4,5 +4,7 @@ from lightning_cv.models.detection.ssd import SSD
 from lightning_cv.models.detection.ssd_heads import SharedHead
 from lightning_cv.models.detection.ssd_vgg import SSD300, SSD512
 from lightning_cv.models.detection.torchvision import TorchvisionDetector
+from lightning_cv.models.detection.yolo_v1 import YOLOv1
+from lightning_cv.models.detection.yolo_v2_tiny import TinyYOLOv2
 
-__all__ = ["SSD", "SSD300", "SSD512", "SharedHead", "TorchvisionDetector"]
+__all__ = ["SSD", "SSD300", "SSD512", "SharedHead", "TinyYOLOv2", "TorchvisionDetector", "YOLOv1"]
