@@ -5,9 +5,11 @@ from lightning_cv.models.autoencoders.residual import ResidualVAE as ResidualVAE
 from lightning_cv.models.autoencoders.vae import ConvVAE as ConvVAE
 from lightning_cv.models.backbones import FPN as FPN
 from lightning_cv.models.backbones import SmallBackbone as SmallBackbone
+from lightning_cv.models.backbones import StackedHourglass as StackedHourglass
 from lightning_cv.models.backbones import TimmBackbone as TimmBackbone
 from lightning_cv.models.backbones import VGG16Backbone as VGG16Backbone
 from lightning_cv.models.detection import SSD as SSD
+from lightning_cv.models.detection import CornerNet as CornerNet
 from lightning_cv.models.segmentation import FCN as FCN
 from lightning_cv.models.segmentation import FCNVGG as FCNVGG
 from lightning_cv.models.segmentation import DeconvNet as DeconvNet
