@@ -10,6 +10,8 @@ COUNTS = {
     "segmentation/fcn32s_voc": 136_152_917,
     # Noh et al. 2015 say "about 252M"
     "segmentation/deconvnet_voc": 251_805_653,
+    # two hourglasses of 92,134,400 each; the released code prints this number as it starts
+    "detection/cornernet_coco": 201_035_212,
 }
 
 

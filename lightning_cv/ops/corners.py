@@ -215,7 +215,8 @@ def pair_corners(maps: CornerMaps, top: int = 100, tag_distance: float = 0.5, pa
     fits &= (tags[0][:, :, None] - tags[1][:, None, :]).abs() <= tag_distance
     fits &= (scores[0][:, :, None] > 0) & (scores[1][:, None, :] > 0)  # a map may have fewer peaks than `top`
     mean = (scores[0][:, :, None] + scores[1][:, None, :]) / 2 * fits
-    boxes = torch.cat(torch.broadcast_tensors(first, second), dim=-1).flatten(1, 2)  # (N, T*T, 4)
+    shape = (*fits.shape, 2)
+    boxes = torch.cat([first.expand(shape), second.expand(shape)], dim=-1).flatten(1, 2)  # (N, T*T, 4)
     best, index = mean.flatten(1).topk(min(pairs, mean[0].numel()))  # (N, P)
     return CornerPairs(
         boxes=boxes.gather(1, index[..., None].expand(-1, -1, 4)),

@@ -157,7 +157,7 @@ def compare(subject: Exportable, file: Path, kind: Format, images: Tensor) -> li
     """
     with torch.no_grad():
         wanted = subject.module(images)
-    found = _RUNNERS[kind](file, images)
+    found = tuple(_RUNNERS[kind](file, images))
     if list(subject.outputs) == ["boxes", "scores"]:
         wanted, found = _in_one_order(*wanted), _in_one_order(*found)
     return [

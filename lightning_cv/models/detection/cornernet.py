@@ -53,8 +53,8 @@ class CornerHead(nn.Module):
         self.merge = ConvNorm(pooled, channels, relu=False)
         self.skip = ConvNorm(channels, channels, 1, relu=False)
         self.last = ConvNorm(channels, channels)
-        self.heat, self.tags, self.offsets = (_predict(channels, hidden, out) for out in (num_classes, 1, 2))
-        nn.init.constant_(self.heat[-1].bias, HEAT_BIAS)
+        self.heat = _predict(channels, hidden, num_classes, bias=HEAT_BIAS)
+        self.tags, self.offsets = _predict(channels, hidden, 1), _predict(channels, hidden, 2)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits (N, K, H, W), tags (N, H, W) and offsets (N, 2, H, W)."""
@@ -177,6 +177,9 @@ class CornerNet(nn.Module):
         return found._replace(boxes=clip_boxes(found.boxes * self.backbone.stride, images.shape[-2], images.shape[-1]))
 
 
-def _predict(channels: int, hidden: int, out: int) -> nn.Sequential:
-    """A prediction of every cell: 3x3 convolution with bias, ReLU, 1x1 convolution."""
-    return nn.Sequential(nn.Conv2d(channels, hidden, 3, 1, 1), nn.ReLU(inplace=True), nn.Conv2d(hidden, out, 1))
+def _predict(channels: int, hidden: int, out: int, bias: float | None = None) -> nn.Sequential:
+    """A prediction of every cell: 3x3 convolution with bias, ReLU, 1x1 convolution, whose bias may be given."""
+    last = nn.Conv2d(hidden, out, 1)
+    if bias is not None:
+        nn.init.constant_(last.bias, bias)  # type: ignore[arg-type]  # bias=True gives a tensor
+    return nn.Sequential(nn.Conv2d(channels, hidden, 3, 1, 1), nn.ReLU(inplace=True), last)
