@@ -141,7 +141,7 @@ def _write_onnx(subject: Exportable, example: Tensor, file: Path, about: dict[st
 
 def _write_torchscript(subject: Exportable, example: Tensor, file: Path, about: dict[str, str]) -> None:
     traced = torch.jit.trace(subject.module, example)  # type: ignore[no-untyped-call]
-    torch.jit.save(traced, file, _extra_files={name: value.encode() for name, value in about.items()})  # type: ignore[no-untyped-call]
+    torch.jit.save(traced, file, _extra_files={name: value.encode() for name, value in about.items()})
 
 
 _WRITERS: dict[Format, Callable[[Exportable, Tensor, Path, dict[str, str]], None]] = {

@@ -38,7 +38,8 @@ def nms_picture(image: Tensor | Picture, candidates: Detections, iou_threshold: 
     """Candidates before and after greedy NMS of each class, side by side.
 
     Left: a kept box is solid and numbered; a box that goes is dashed, in the colour of the one that removes it. Below
-    stands who removes whom: the score of each removed box, and its overlap with the kept one. Right: what stays.
+    stands who removes whom: the score of each removed box, and its overlap with the kept one; kept boxes that remove
+    none are counted in a last line. Right: what stays.
     """
     boxes, scores, labels = candidates["boxes"], candidates["scores"], candidates["labels"]
     by = suppressors(boxes, scores, labels, iou_threshold)
@@ -48,9 +49,11 @@ def nms_picture(image: Tensor | Picture, candidates: Detections, iou_threshold: 
         gone = (by == best).nonzero()[:, 0].tolist()
         tags.append(_tag(boxes[best], str(number), class_colour(number)))
         tags += [_tag(boxes[box], "", class_colour(number), dashed=True) for box in gone]
-        removed = ", ".join(f"{scores[box]:.0%} (IoU {overlaps[box, best]:.2f})" for box in gone)
-        name = f"{number}: {label_map.name(int(labels[best]))} {scores[best]:.0%}"
-        lines.append(f"{name} removes {removed}" if gone else name)
+        if gone:
+            removed = ", ".join(f"{scores[box]:.0%} (IoU {overlaps[box, best]:.2f})" for box in gone)
+            lines.append(f"{number}: {label_map.name(int(labels[best]))} {scores[best]:.0%} removes {removed}")
+    if alone := len(kept) - len(lines):
+        lines.append(f"{alone} others remove none" if lines else "nothing overlaps by more")
     left = _drawn(image, tags)
     stays = Detections(boxes=boxes[kept], scores=scores[kept], labels=labels[kept])
     right = _labelled(image, stays, label_map)
