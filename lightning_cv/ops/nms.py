@@ -54,8 +54,7 @@ def class_wise_nms(
 def class_agnostic_nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Detections:
     """Detections of one image, best score first: a box goes where it overlaps a better one of whatever class by more.
 
-    Greedy, from the best score down (Dalal and Triggs 2005 thinned their windows by other means; this is the form of
-    Girshick et al. 2014 without its classes).
+    Greedy, from the best score down: as in Girshick et al. 2014, section 2.2, but not class by class.
 
     Args:
         boxes, scores, labels: (A, 4), (A,) and (A,).
@@ -70,13 +69,13 @@ def suppressors(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: fl
 
     For looking at: of several boxes that would remove one, the best counts, which is the one that does it.
     """
-    clash = (iou(boxes, boxes) > iou_threshold) & (labels[:, None] == labels[None, :])  # (A, A)
+    order = scores.argsort(descending=True, stable=True)
+    rank = order.argsort()
+    clash = (iou(boxes, boxes) > iou_threshold) & (labels[:, None] == labels[None, :]) & (rank[:, None] < rank[None, :])
     by = torch.full_like(labels, KEPT)
-    for best in scores.argsort(descending=True, stable=True).tolist():
+    for best in order.tolist():
         if by[best] == KEPT:
-            weaker = clash[best] & (by == KEPT)
-            weaker &= (scores < scores[best]) | ((scores == scores[best]) & (torch.arange(len(by)) > best))
-            by[weaker] = best
+            by[clash[best] & (by == KEPT)] = best
     return by
 
 
@@ -86,7 +85,7 @@ def linear_decay(iou_threshold: float) -> Decay:
 
 
 def gaussian_decay(sigma: float = 0.5) -> Decay:
-    """exp(-overlap^2 / sigma), without a threshold (Bodla et al. 2017, equation 2)."""
+    """exp(-overlap^2 / sigma), without a threshold (Bodla et al. 2017, section 3)."""
     if not sigma > 0:
         raise ValueError(f"gaussian_decay: sigma must be positive, got {sigma}")
     return lambda overlaps: torch.exp(-overlaps.square() / sigma)

@@ -49,18 +49,19 @@ def test_blackness_that_halving_needs_is_added_at_the_right_and_below():
     torch.testing.assert_close(backbone(image)[-1], backbone(padded)[-1][..., :15, :13])
 
 
-def test_hourglass_104_has_its_layers():
-    """Newell's name: each of the two hourglasses is 52 convolutions deep along its longest way, with their stems 104.
-
-    Counted here: at each of five sizes two residual blocks down and two up, four in the middle, two convolutions each.
-    """
+def test_hourglass_104_is_104_convolutions_deep():
+    """Along the longest way, on which a residual block counts for its two 3x3 convolutions."""
     with torch.device("meta"):
         net = StackedHourglass()
-    deep, longest = net.hourglasses[0], 0
-    while not isinstance(deep, torch.nn.Sequential):
-        longest += 2 * (len(deep.down) + len(deep.up))
-        deep = deep.deeper
-    assert longest + 2 * len(deep) == 48
+    depth = 1 + 2  # the stem's 7x7 convolution and its block
+    for hourglass in net.hourglasses:
+        deep = hourglass
+        while not isinstance(deep, torch.nn.Sequential):
+            depth += 2 * (len(deep.down) + len(deep.up))
+            deep = deep.deeper
+        depth += 2 * len(deep) + 1  # the blocks in the middle, and the convolution that gives the map
+    depth += 1 + 2  # from the first map back: a 1x1 convolution and a block
+    assert depth == 104
 
 
 @pytest.mark.parametrize("targets", [TARGETS, EMPTY, [TARGETS[0], EMPTY[0]]], ids=["objects", "none", "one image"])
