@@ -110,6 +110,16 @@ class Detections(TypedDict):
     masks: NotRequired[Tensor]  # bool (N, H, W)
 
 
+class Candidates(NamedTuple):
+    """Scored boxes before NMS, as many for every image: boxes (N, A, 4), scores (N, A, K), column k label k + 1.
+
+    A score of 0 stands for no candidate.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+
+
 class DetectionBatch(TypedDict):
     """A batch for detection: one image size a batch."""
 
@@ -220,6 +230,15 @@ class Detector(Protocol):
 
     def detect(self, images: Tensor) -> list[Detections]:
         """One entry an image, NMS-filtered, boxes in pixels of `images`."""
+        ...
+
+
+@runtime_checkable
+class CandidateDetector(Detector, Protocol):
+    """A detector that also tells what it would choose from."""
+
+    def candidates(self, images: Tensor) -> Candidates:
+        """All scored boxes, in pixels of `images` (N, 3, H, W), before NMS."""
         ...
 
 

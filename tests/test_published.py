@@ -20,6 +20,8 @@ COUNTS = {
     "detection/yolo_v1_released_voc": 197_301_875,
     # Redmon's yolov2-tiny-voc.cfg, likewise: 63,471,556 bytes
     "detection/yolo_v2_tiny_voc": 15_861_773,
+    # two hourglasses of 92,134,400 each; the released code prints this number as it starts
+    "detection/cornernet_coco": 201_035_212,
 }
 
 

@@ -12,7 +12,7 @@ from lightning_cv.datamodules.base import BatchDataset
 from lightning_cv.transforms import DetectionEval, Mosaic
 from lightning_cv.transforms.common import PreparedDetection
 
-WHOLE = {"eval", "eval, larger", "flip", "flip with gains", "two-stage", "two-stage eval", "letterbox"}
+WHOLE = {"eval", "eval, larger", "flip", "flip with gains", "two-stage", "two-stage eval", "letterbox", "as it is"}
 """Those that keep every object, slivers apart."""
 
 

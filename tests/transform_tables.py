@@ -3,11 +3,13 @@
 import albumentations as A
 
 from lightning_cv.transforms import (
+    CornerNetTrain,
     DetectionEval,
     DetectionPipeline,
     FlipOnly,
     LetterboxEval,
     Mosaic,
+    OriginalSizeEval,
     SegmentationEval,
     SegmentationFlip,
     SegmentationPipeline,
@@ -35,6 +37,9 @@ DETECTION = {
     "letterbox": LetterboxEval(80),
     "yolo": YOLOTrain(sizes=[64, 96], zoom=(0.7, 1.5), **GREY),
     "yolo with colours": YOLOTrain(sizes=[64, 96]),
+    "cornernet": CornerNetTrain(96, border=32, colour=0, lighting=0),
+    "cornernet with colours": CornerNetTrain(64),
+    "as it is": OriginalSizeEval(),
     "mosaic": Mosaic(SSDTrain(64, colour=0), 96),
     "mosaic, multi-scale": Mosaic(YOLOTrain(sizes=[64, 96], **GREY), 96, probability=0.5),
     "pipeline": DetectionPipeline(PIPELINE),

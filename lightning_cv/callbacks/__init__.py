@@ -9,6 +9,7 @@ from lightning_cv.callbacks.metrics import (
     SegmentationMetrics,
 )
 from lightning_cv.callbacks.nan_guard import NanGuard
+from lightning_cv.callbacks.nms_preview import NMSPreview
 from lightning_cv.callbacks.panoptic import PanopticMetrics, PanopticPreview
 from lightning_cv.callbacks.predictions import SavePredictions
 from lightning_cv.callbacks.previews import (
@@ -30,6 +31,7 @@ __all__ = [
     "LatentTraversal",
     "LikelihoodMetrics",
     "LocalizationMetrics",
+    "NMSPreview",
     "NanGuard",
     "PanopticMetrics",
     "PanopticPreview",

@@ -8,12 +8,14 @@ from lightning_cv.models.backbones import ExtractionBackbone as ExtractionBackbo
 from lightning_cv.models.backbones import ExtraStages as ExtraStages
 from lightning_cv.models.backbones import ReducedVGG16Backbone as ReducedVGG16Backbone
 from lightning_cv.models.backbones import SmallBackbone as SmallBackbone
+from lightning_cv.models.backbones import StackedHourglass as StackedHourglass
 from lightning_cv.models.backbones import TimmBackbone as TimmBackbone
 from lightning_cv.models.backbones import TinyDarknetBackbone as TinyDarknetBackbone
 from lightning_cv.models.backbones import VGG16Backbone as VGG16Backbone
 from lightning_cv.models.detection import SSD as SSD
 from lightning_cv.models.detection import SSD300 as SSD300
 from lightning_cv.models.detection import SSD512 as SSD512
+from lightning_cv.models.detection import CornerNet as CornerNet
 from lightning_cv.models.detection import SharedHead as SharedHead
 from lightning_cv.models.detection import TinyYOLOv2 as TinyYOLOv2
 from lightning_cv.models.detection import TorchvisionDetector as TorchvisionDetector

@@ -18,6 +18,7 @@ from lightning_cv.transforms.common import (
     restore_boxes,
     stretch,
 )
+from lightning_cv.transforms.cornernet import CornerNetTrain, OriginalSizeEval
 from lightning_cv.transforms.detection import DetectionEval, EvalTransform, FlipOnly
 from lightning_cv.transforms.mosaic import Mosaic
 from lightning_cv.transforms.pipelines import DetectionPipeline, SegmentationPipeline
@@ -29,6 +30,7 @@ from lightning_cv.transforms.yolo import LetterboxEval, YOLOTrain
 
 __all__ = [
     "MEAN_COLOUR",
+    "CornerNetTrain",
     "DetectionEval",
     "DetectionPipeline",
     "DetectionTransform",
@@ -36,6 +38,7 @@ __all__ = [
     "FlipOnly",
     "LetterboxEval",
     "Mosaic",
+    "OriginalSizeEval",
     "PreparedDetection",
     "PreparedMask",
     "SSDTrain",

@@ -37,13 +37,13 @@ class Tag(NamedTuple):
 
 
 def draw_tags(image: Picture, tags: list[Tag]) -> Picture:
-    """The picture with boxes; the text stands on the box's upper edge, inside of it where there is no room above."""
+    """The picture with boxes; their text, if any, is on the upper edge, inside the box where there is no room above."""
     canvas = Image.fromarray(image)
     draw = ImageDraw.Draw(canvas)
     stroke = max(2, round(min(image.shape[:2]) / 200))
     for tag in sorted(tags, key=lambda tag: -_area(tag.box)):  # small boxes over large ones
         _outline(draw, tag, stroke)
-    for tag in tags[::-1]:  # the best score's name on top
+    for tag in [tag for tag in tags[::-1] if tag.text]:  # the best score's name on top
         width, height = text_size(tag.text)
         x = max(0.0, min(tag.box[0], canvas.width - width - 6))
         y = tag.box[1] - height - 3

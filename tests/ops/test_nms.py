@@ -1,8 +1,15 @@
 import pytest
 import torch
-from oracles.detection import nms_loop
+from oracles.detection import agnostic_nms_loop, nms_loop, soft_nms_loop, suppressor_loop
 
-from lightning_cv.ops.nms import class_wise_nms
+from lightning_cv.ops.nms import (
+    class_agnostic_nms,
+    class_wise_nms,
+    gaussian_decay,
+    linear_decay,
+    soft_nms,
+    suppressors,
+)
 
 PAPER = {"score_threshold": 0.01, "iou_threshold": 0.45, "top_before": 400, "top_after": 200}
 
@@ -61,3 +68,63 @@ def test_nothing_above_the_threshold(count):
 def test_one_candidate():
     found = class_wise_nms(torch.tensor([[1.0, 2, 3, 4]]), torch.tensor([[0.2, 0.005]]), **PAPER)
     assert (found["boxes"].tolist(), found["labels"].tolist()) == ([[1, 2, 3, 4]], [1])
+
+
+def labelled(seed: int, count: int = 30) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    boxes, scores = random_candidates(seed, count)
+    return boxes, scores[:, 0], (scores[:, 1] * 3).long() + 1
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("count", [0, 1, 30])
+def test_class_agnostic_nms_and_who_suppresses_equal_the_loops(seed, count):
+    boxes, scores, labels = labelled(seed, count)
+    found = class_agnostic_nms(boxes, scores, labels, 0.3)
+    kept = agnostic_nms_loop(boxes.tolist(), scores.tolist(), 0.3)
+    assert found["boxes"].tolist() == boxes[kept].tolist()
+    assert found["labels"].tolist() == labels[kept].tolist()
+    by = suppressors(boxes, scores, labels, 0.3)
+    assert by.tolist() == suppressor_loop(boxes.tolist(), scores.tolist(), labels.tolist(), 0.3)
+
+
+def test_of_equal_scores_the_first_stays_and_a_removed_box_removes_none():
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 10], [4, 0, 14, 10], [8, 0, 18, 10]])
+    ones = torch.ones(4, dtype=torch.long)
+    assert suppressors(boxes, torch.tensor([0.5, 0.5, 0.4, 0.3]), ones, 0.4).tolist() == [-1, 0, 0, -1]
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("gaussian", [False, True])
+@pytest.mark.parametrize("least", [0.001, 0.3])
+def test_soft_nms_of_all_classes_at_once_equals_the_loop_over_classes(seed, gaussian, least):
+    boxes, scores, labels = labelled(seed)
+    parameter = 0.5 if gaussian else 0.3
+    decay = (gaussian_decay if gaussian else linear_decay)(parameter)
+    expected = soft_nms_loop(boxes.tolist(), scores.tolist(), labels.tolist(), gaussian, parameter, least)
+    found = soft_nms(boxes, scores, labels, decay, score_threshold=least)
+    assert found["scores"].tolist() == pytest.approx([score for score, _ in expected], rel=1e-5)
+    assert found["boxes"].tolist() == [boxes[a].tolist() for _, a in expected]
+    assert found["labels"].tolist() == [int(labels[a]) for _, a in expected]
+    few = soft_nms(boxes, scores, labels, decay, score_threshold=least, top_after=4)
+    assert few["scores"].tolist() == found["scores"][:4].tolist()
+
+
+def test_a_box_that_equals_a_better_one_loses_all_of_its_score_only_under_linear_decay():
+    boxes, ones = torch.tensor([[0.0, 0, 4, 4]] * 3), torch.ones(3, dtype=torch.long)
+    scores = torch.tensor([0.9, 0.8, 0.7])
+    assert soft_nms(boxes, scores, ones, linear_decay(0.3))["scores"].tolist() == pytest.approx([0.9])
+    e = torch.e
+    expected = [0.9, 0.8 * e**-2, 0.7 * e**-4]
+    assert soft_nms(boxes, scores, ones, gaussian_decay(0.5))["scores"].tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_soft_nms_of_nothing_is_empty(count):
+    labels = torch.ones(count, dtype=torch.long)
+    found = soft_nms(torch.rand(count, 4), torch.zeros(count), labels, gaussian_decay())
+    assert (found["boxes"].shape, found["scores"].shape, found["labels"].dtype) == ((0, 4), (0,), torch.int64)
+
+
+def test_a_decay_without_width_is_refused():
+    with pytest.raises(ValueError, match="sigma must be positive, got 0"):
+        gaussian_decay(0)

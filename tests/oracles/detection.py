@@ -132,3 +132,43 @@ def default_boxes_loop(
                 cx, cy = (j + 0.5) * steps[k], (i + 0.5) * steps[k]
                 boxes += [[cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2] for w, h in shapes]
     return boxes
+
+
+def agnostic_nms_loop(boxes: list[list[float]], scores: list[float], overlap: float) -> list[int]:
+    kept: list[int] = []
+    for a in sorted(range(len(boxes)), key=lambda a: -scores[a]):
+        if all(iou_of(boxes[a], boxes[b]) <= overlap for b in kept):
+            kept.append(a)
+    return kept
+
+
+def suppressor_loop(boxes: list[list[float]], scores: list[float], labels: list[int], overlap: float) -> list[int]:
+    """For each box the first kept box of its class that overlaps it too much, -1 where it stays."""
+    by = [-1] * len(boxes)
+    kept: list[int] = []
+    for a in sorted(range(len(boxes)), key=lambda a: -scores[a]):
+        by[a] = next((b for b in kept if labels[a] == labels[b] and iou_of(boxes[a], boxes[b]) > overlap), -1)
+        if by[a] == -1:
+            kept.append(a)
+    return by
+
+
+def soft_nms_loop(
+    boxes: list[list[float]], scores: list[float], labels: list[int], gaussian: bool, parameter: float, least: float
+) -> list[tuple[float, int]]:
+    """Score and number of each box that is left, best first: each class by itself, as in figure 2 of the paper."""
+    found = []
+    for label in sorted(set(labels)):
+        left = {a: scores[a] for a in range(len(boxes)) if labels[a] == label and scores[a] > least}
+        while left:
+            best = max(left, key=lambda a: left[a])
+            if left[best] > least:
+                found.append((left[best], best))
+            del left[best]
+            for a in left:
+                share = iou_of(boxes[a], boxes[best])
+                if gaussian:
+                    left[a] *= math.exp(-(share**2) / parameter)
+                elif share > parameter:
+                    left[a] *= 1 - share
+    return sorted(found, reverse=True)

@@ -2,6 +2,7 @@
 
 from lightning_cv.models.backbones.darknet import ExtractionBackbone, TinyDarknetBackbone
 from lightning_cv.models.backbones.fpn import FPN
+from lightning_cv.models.backbones.hourglass import StackedHourglass
 from lightning_cv.models.backbones.small import SmallBackbone
 from lightning_cv.models.backbones.ssd_vgg import ExtraStage, ExtraStages, ReducedVGG16Backbone
 from lightning_cv.models.backbones.timm import TimmBackbone
@@ -14,6 +15,7 @@ __all__ = [
     "ExtractionBackbone",
     "ReducedVGG16Backbone",
     "SmallBackbone",
+    "StackedHourglass",
     "TimmBackbone",
     "TinyDarknetBackbone",
     "VGG16Backbone",

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from lightning_cv.contracts import Backbone, Detections, DetectionTarget
+from lightning_cv.contracts import Backbone, Candidates, Detections, DetectionTarget
 from lightning_cv.models.detection.ssd_heads import HeadMaker, HeadPerMap
 from lightning_cv.ops.anchors import AnchorSet, StrideAnchors
 from lightning_cv.ops.box_losses import BoxLoss, SmoothL1Loss
@@ -121,9 +121,7 @@ class SSD(nn.Module):
     @torch.no_grad()
     def detect(self, images: Tensor) -> list[Detections]:
         """Detections of each image, cut to it, best score first."""
-        logits, deltas, anchors = self(images)
-        scores = self.class_loss.scores(logits)  # (N, A, K)
-        boxes = clip_boxes(decode_deltas(deltas, anchors, self.delta_scale), images.shape[-2], images.shape[-1])
+        boxes, scores = self.candidates(images)
         return [
             class_wise_nms(
                 image_boxes,
@@ -135,6 +133,14 @@ class SSD(nn.Module):
             )
             for image_boxes, image_scores in zip(boxes, scores, strict=True)
         ]
+
+    @torch.no_grad()
+    def candidates(self, images: Tensor) -> Candidates:
+        """The box of every anchor, cut to the image, and its probability of each class, before NMS."""
+        logits, deltas, anchors = self(images)
+        scores = self.class_loss.scores(logits)  # (N, A, K)
+        boxes = decode_deltas(deltas, anchors, self.delta_scale)
+        return Candidates(clip_boxes(boxes, images.shape[-2], images.shape[-1]), scores)
 
 
 def _by_anchor(predictions: Tensor, values: int) -> Tensor:

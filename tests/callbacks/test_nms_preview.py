@@ -1,0 +1,40 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from lightning_cv.callbacks import NMSPreview
+from lightning_cv.contracts import LabelMap
+from lightning_cv.models import SSD, CornerNet, SmallBackbone, StackedHourglass
+
+
+def nets():
+    torch.manual_seed(0)
+    backbone = StackedHourglass((8, 8), (1, 1), 1, stem=8, out_channels=8)
+    return [
+        SSD(SmallBackbone(width=4), 2, channels=8, extra_levels=0).eval(),
+        CornerNet(backbone, 2, hidden=8, tag_distance=100.0).eval(),
+    ]
+
+
+@pytest.mark.parametrize("net", nets(), ids=["ssd", "cornernet"])
+def test_the_first_images_are_drawn_from_the_nets_candidates(net):
+    trainer = SimpleNamespace(datamodule=SimpleNamespace(label_map=LabelMap(("a", "b"), 1, (1, 2))))
+    module = SimpleNamespace(net=net)
+    preview = NMSPreview(count=2, score_threshold=0.0, most=5)
+    preview.setup(trainer, module, "fit")
+    preview.forget()
+    preview.keep({}, {"images": torch.rand(3, 3, 64, 64)}, room=2)
+    drawn = preview.draw(trainer, module)
+    assert drawn.shape[0] > 2 * 384  # two images, each enlarged to 6 times its size
+    assert drawn.shape[1] > 2 * 384
+
+
+def test_a_net_without_candidates_is_refused():
+    with pytest.raises(ValueError, match=r"Linear has no candidates\(images\)"):
+        NMSPreview().setup(None, SimpleNamespace(net=torch.nn.Linear(1, 1)), "fit")
+
+
+def test_impossible_settings_are_refused():
+    with pytest.raises(ValueError, match="iou_threshold < 1"):
+        NMSPreview(iou_threshold=1.0)
