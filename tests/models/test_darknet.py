@@ -58,6 +58,9 @@ def test_the_last_pool_looks_at_each_cell_and_its_neighbours_right_and_below():
     pool = TinyDarknetBackbone(width=1).layers[11]
     values = torch.tensor([[[[-1.0, -2, -9], [-3, -4, -5], [-6, -7, -8]]]])
     assert pool(values)[0, 0].tolist() == [[-1, -2, -5], [-3, -4, -5], [-6, -7, -8]]
+    repeated = torch.nn.functional.pad(values, (0, 1, 0, 1), mode="replicate")
+    assert pool(values).equal(torch.nn.functional.max_pool2d(repeated, 2, 1))
+    assert pool(values.bfloat16()).equal(pool(values).bfloat16())
 
 
 @pytest.mark.parametrize("trunk", [TinyDarknetBackbone, ExtractionBackbone])

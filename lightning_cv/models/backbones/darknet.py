@@ -3,6 +3,8 @@
 Letters: N images, C channels in, D channels out, H, W cells of a map.
 """
 
+import math
+
 from torch import Tensor, nn
 
 from lightning_cv.models.backbones.darknet_file import load_trunk
@@ -41,8 +43,8 @@ class TinyDarknetBackbone(nn.Module):
     """One map: the first 13 layers of tiny YOLOv2, 416 x 416 pixels to 1024 x 13 x 13.
 
     Redmon's darknet, `yolov2-tiny-voc.cfg`, layers 0 to 12: six 3x3 convolutions, each followed by a pool, the channels
-    doubling, then a seventh. Five pools halve the map; the sixth takes the maximum of 2 x 2 cells at every cell, the
-    last row and column standing twice.
+    doubling, then a seventh. Five pools halve the map; the sixth takes the maximum of 2 x 2 cells at every cell, of
+    fewer in the last row and column.
 
     Args:
         width: channels of the first convolution.
@@ -85,8 +87,8 @@ class TinyDarknetBackbone(nn.Module):
 
 
 def _keeping_pool() -> nn.Sequential:
-    """Maximum of each cell and its neighbours right and below, same size: a repeated edge never wins over itself."""
-    return nn.Sequential(nn.ReplicationPad2d((0, 1, 0, 1)), nn.MaxPool2d(2, 1))
+    """Maximum of each cell and its neighbours right and below, same size; outside the map there is nothing to win."""
+    return nn.Sequential(nn.ConstantPad2d((0, 1, 0, 1), -math.inf), nn.MaxPool2d(2, 1))
 
 
 STAGES = (
