@@ -1,10 +1,13 @@
 """Scores of results in COCO's formats: boxes and masks, and panoptic segmentations."""
 
 import argparse
+import gc
 import json
 import math
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,23 @@ from lightning_cv.tools.evaluate_coco_checks import refuse_strange_results, refu
 
 def instances(arguments: argparse.Namespace) -> Scores:
     """COCO's twelve figures for boxes, masks or both, and the AP of each category."""
+    with _uncollected():
+        return _instances(arguments)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the search for cycles, which would go through half a million results, none in a cycle, again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _instances(arguments: argparse.Namespace) -> Scores:
     truth = parse_coco(_read(arguments.gt), arguments.gt)
     results = _load(arguments.pred)
     sizes = refuse_strange_truth(truth, arguments.gt, arguments.iou_type)

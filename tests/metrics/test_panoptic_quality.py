@@ -9,6 +9,7 @@ from PIL import Image
 from lightning_cv.metrics.panoptic import (
     PanopticImage,
     PanopticQuality,
+    _positions,
     panoptic_counts,
     panoptic_image,
     panoptic_quality,
@@ -198,3 +199,14 @@ def test_the_sample_of_panopticapi_against_itself(shared_data):
     categories = json.loads((folder / "panoptic_coco_categories.json").read_text())
     figures, _ = figures_of(truth, truth, categories)
     assert_means(figures, json.loads((folder / "expected_self.json").read_text()), 1e-12)
+
+
+@pytest.mark.parametrize("ids", [[], [7], [251, 502, 753, 1], [2**24 - 1, 89803, 15313462], range(1, 70_000)])
+def test_ids_are_found_whatever_their_remainders(ids):
+    """251, 502 and 753 have one remainder by the first divisor; no divisor tells 70,000 ids apart."""
+    ids = np.array(ids, np.int64)
+    known = np.concatenate([[0], ids])
+    drawn = np.random.default_rng(0).integers(0, len(known), 500)
+    assert _positions(known[drawn].astype(np.int32), ids, "image x: true").tolist() == drawn.tolist()
+    with pytest.raises(ValueError, match=r"image x: true pixels have ids that are not listed: \[70001\]"):
+        _positions(np.array([0, 70_001]), ids, "image x: true")
