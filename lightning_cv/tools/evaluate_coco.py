@@ -33,7 +33,7 @@ def instances(arguments: argparse.Namespace) -> Scores:
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Without the search for cycles, which would go through half a million results, none in a cycle, again and again."""
+    """Without the search for cycles, which would go through half a million results again and again and find none."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
