@@ -175,7 +175,7 @@ def _check(found: PanopticImage, truth: PanopticImage, num_classes: int, image_i
             raise ValueError(
                 f"image {image_id}: {what} labels must be 0 to {num_classes - 1}, got {np.unique(unknown).tolist()}"
             )
-        if len(np.unique(image.ids)) < len(image.ids) or (image.ids == 0).any():
+        if len({0, *image.ids.tolist()}) <= len(image.ids):
             raise ValueError(f"image {image_id}: {what} ids must differ and not be 0, got {image.ids.tolist()}")
 
 
@@ -185,10 +185,11 @@ def _shared_pixels(found: PanopticImage, truth: PanopticImage, image_id: str) ->
     Only the first pixel of each run of equal pairs is looked up: segments are connected regions, so there are few.
     """
     guess, true = found.pixels.ravel(), truth.pixels.ravel()
-    changed = guess[1:] != guess[:-1]
-    changed |= true[1:] != true[:-1]
-    begins = np.concatenate([[0], np.flatnonzero(changed) + 1])
-    lengths = np.diff(begins, append=guess.size)
+    changed = np.ones(guess.size, np.bool_)
+    np.not_equal(guess[1:], guess[:-1], out=changed[1:])
+    changed[1:] |= true[1:] != true[:-1]
+    begins = np.flatnonzero(changed)
+    lengths = np.append(begins[1:], guess.size) - begins
     rows = _positions(true[begins], truth.ids, f"image {image_id}: true")
     columns = _positions(guess[begins], found.ids, f"image {image_id}: predicted")
     height, width = len(truth.ids) + 1, len(found.ids) + 1
