@@ -5,14 +5,14 @@ import torch
 
 from lightning_cv.callbacks import NMSPreview
 from lightning_cv.contracts import LabelMap
-from lightning_cv.models import SSD, CornerNet, SmallBackbone, StackedHourglass
+from lightning_cv.models import FPN, SSD, CornerNet, SmallBackbone, StackedHourglass
 
 
 def nets():
     torch.manual_seed(0)
     backbone = StackedHourglass((8, 8), (1, 1), 1, stem=8, out_channels=8)
     return [
-        SSD(SmallBackbone(width=4), 2, channels=8, extra_levels=0).eval(),
+        SSD(FPN(SmallBackbone(width=4), channels=8), 2).eval(),
         CornerNet(backbone, 2, hidden=8, tag_distance=100.0).eval(),
     ]
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lightning_cv.errors import UserError
-from lightning_cv.models import FCN, SSD, ConvAutoencoder, ConvVAE, CornerNet, SmallBackbone, StackedHourglass
+from lightning_cv.models import FCN, FPN, SSD, ConvAutoencoder, ConvVAE, CornerNet, SmallBackbone, StackedHourglass
 from lightning_cv.tools.export import Exportable, compare, export, exportable
 
 
@@ -15,7 +15,7 @@ def cornernet() -> nn.Module:
 
 
 NETS = {
-    "ssd": (lambda: SSD(SmallBackbone(width=4), 3, channels=8, extra_levels=0), (3, 64, 96)),
+    "ssd": (lambda: SSD(FPN(SmallBackbone(width=4), channels=8), 3), (3, 64, 96)),
     "cornernet": (cornernet, (3, 64, 96)),
     "fcn": (lambda: FCN(SmallBackbone(width=4), 4), (3, 64, 96)),
     "vae": (lambda: ConvVAE(16, width=4, hidden=8), (1, 16, 16)),
