@@ -30,6 +30,8 @@ CASES = {
 
 def lightning_cv(folder, *arguments):
     environment = os.environ | {"WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"}
+    for name in [name for name in environment if name.startswith("WANDB") and "SERVICE" in name]:
+        del environment[name]  # a service of its own, as from a shell: other tests may have started one here
     command = [sys.executable, "-m", "lightning_cv", *arguments]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -230,7 +230,7 @@ def test_slips_are_told():
         VAEModule(net, ADAM).training_step(image_batch(0), 0)
     with pytest.raises(ValueError, match=r"model\.beta and beta_schedule have no effect on Capacity"):
         VAEModule(net, ADAM, beta=4.0, objective=Capacity())
-    with pytest.raises(ValueError, match=r"at least 0, got -1\.0 and 0"):
+    with pytest.raises(ValueError, match=r"model\.beta must be at least 0, got -1\.0"):
         VAEModule(net, ADAM, beta=-1.0)
 
 
