@@ -89,7 +89,7 @@ class SavePredictions(Callback):
             ):
                 save_class_mask(_cropped(mask, size, image_id), self.folder / f"comp6_{split}_cls" / f"{image_id}.png")
                 self._found.update(image_id, None)
-        elif "targets" in batch:
+        elif "targets" in batch and all("boxes" in found for found in outputs["preds"]):
             shape = batch["images"].shape[-2:]
             for found, target in zip(outputs["preds"], outputs["targets"], strict=True):
                 _refuse_spaces(target["image_id"])

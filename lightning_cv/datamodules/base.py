@@ -169,6 +169,12 @@ class DataModule(LightningDataModule, ABC):
         self, dataset: Sized, batch_size: int, *, shuffle: bool, start: int = 0, limit: int | None = None
     ) -> CounterBatchSampler:
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        connector = getattr(self.trainer, "_accelerator_connector", None)
+        if world_size > 1 and getattr(connector, "use_distributed_sampler", False):
+            raise ValueError(
+                "our loaders share out the samples themselves: with several processes the Trainer needs "
+                "use_distributed_sampler=False (experiments/_base/trainer.yaml), or it would share them out again"
+            )
         return CounterBatchSampler(
             len(dataset),
             batch_size,

@@ -55,6 +55,12 @@ class DetectionRecords(ImageRecords[ImageResult]):
         ):
             if len(boxes) != len(labels):
                 raise ValueError(f"image {image_id}: {len(boxes)} {what} boxes, but {len(labels)} labels")
+            strange = ~np.isfinite(boxes).all(1) | (boxes[:, 2:] < boxes[:, :2]).any(1)
+            if strange.any():
+                raise ValueError(
+                    f"image {image_id}: {what} boxes must be finite x1, y1, x2, y2 with x2 >= x1 and y2 >= y1, got "
+                    f"{boxes[strange][0].tolist()}"
+                )
             wrong = labels[(labels < 1) | (labels > self.num_classes)]
             if len(wrong):
                 raise ValueError(

@@ -81,7 +81,7 @@ class MultilabelOverlap(Metric):
         threshold: float = 0.5,
         **kwargs: Any,  # torchmetrics' own settings
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(compute_with_cache=False, **kwargs)  # a cached result would leave other processes waiting
         if num_labels < 1:
             raise ValueError(f"MultilabelOverlap: num_labels must be at least 1, got {num_labels}")
         self.num_labels, self.threshold = num_labels, threshold

@@ -115,7 +115,7 @@ class SegmentationIoU(Metric):
         absent: Absent = "skip",
         **kwargs: Any,  # torchmetrics' own settings
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(compute_with_cache=False, **kwargs)  # a cached result would leave other processes waiting
         if num_classes < 1:
             raise ValueError(f"SegmentationIoU: num_classes must be at least 1, got {num_classes}")
         if absent not in ("skip", "zero"):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lightning_cv.datasets.coco_json import Content, entry_of, whole
 from lightning_cv.errors import UserError
-from lightning_cv.tools.data_check_rle import mask_problem
+from lightning_cv.tools.data_check_rle import EMPTY, mask_problem
 
 Size = tuple[int, int] | None  # height and width, None where the ground truth does not say
 
@@ -109,7 +109,8 @@ def _refuse_mask(entry: Content, place: str, size: Size, *, polygons: bool) -> N
         return
     if not isinstance(mask, dict) or not (isinstance(mask.get("counts"), str) or polygons):
         raise UserError(f"{place}: no segmentation as {'polygons or ' if polygons else 'compressed '}RLE")
-    if problem := mask_problem(mask, width=size[1], height=size[0]):
+    problem = mask_problem(mask, width=size[1], height=size[0])
+    if problem and (polygons or problem != EMPTY):  # polygons: of the ground truth
         raise UserError(f"{place}: {problem}, {size[0]} x {size[1]} (height x width)")
 
 

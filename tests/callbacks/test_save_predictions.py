@@ -6,10 +6,13 @@ import torch
 from oracles.toy_training import (
     BOX_LABELS,
     MASK_LABELS,
+    SEGMENT_LABELS,
     ToyData,
     ToyTask,
     box_batch,
     image_batch,
+    panoptic_batch,
+    segments_as_they_are,
     terms_of,
     toy_trainer,
 )
@@ -113,6 +116,8 @@ def test_what_cannot_be_saved(tmp_path):
         saved(tmp_path, masks(8), same_masks, MASK_LABELS)
     with pytest.raises(UserError, match="which this is not"):
         saved(tmp_path, image_batch(0), terms_of)
+    with pytest.raises(UserError, match="which this is not"):
+        saved(tmp_path, panoptic_batch(0), segments_as_they_are, SEGMENT_LABELS)
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match="cannot save predictions"):
         saved(tmp_path / "file", box_batch(0), two_found)

@@ -1,10 +1,12 @@
 """Orders as functions of counters: started anywhere they go on as if never interrupted."""
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
 
 from lightning_cv.contracts import Draw
+from lightning_cv.datamodules import DigitsDataModule
 from lightning_cv.datamodules.sampling import CounterBatchSampler
 
 
@@ -110,3 +112,14 @@ def test_nothing_to_sample(size, batch_size):
 def test_no_full_batch():
     with pytest.raises(ValueError, match="do not fill one batch of 8"):
         CounterBatchSampler(10, 8, shuffle=True, drop_last=True, world_size=2)
+
+
+def test_a_trainer_that_would_share_out_the_samples_again_is_refused():
+    connector = SimpleNamespace(use_distributed_sampler=True)
+    trainer = SimpleNamespace(global_rank=1, world_size=2, _accelerator_connector=connector)
+    data = DigitsDataModule(size=8)
+    data.trainer = trainer
+    with pytest.raises(ValueError, match="use_distributed_sampler=False"):
+        data.val_dataloader()
+    connector.use_distributed_sampler = False
+    assert len(data.val_dataloader()) == 3  # of 64 images each, in one of two processes: 135 of 270

@@ -75,6 +75,11 @@ def test_bad_input_is_named():
         metric.update([found([])], [target("x", [BOX, OTHER], [0, 3])], (10, 10))
     with pytest.raises(ValueError, match="image y: every detection needs a score"):
         metric.update([found([BOX], [float("nan")])], [target("y", [])], (10, 10))
+    for bad in ([float("nan"), 0, 9, 9], [0, 0, float("inf"), 9], [9, 9, 0, 0]):
+        with pytest.raises(ValueError, match="image y: detection boxes must be finite x1, y1, x2, y2"):
+            metric.update([found([bad], [0.5])], [target("y", [])], (10, 10))
+        with pytest.raises(ValueError, match="image y: object boxes must be finite x1, y1, x2, y2"):
+            metric.update([found([])], [target("y", [bad])], (10, 10))
     with pytest.raises(ValueError, match="1 images with detections, but 2 targets"):
         metric.update([found([])], [target("x", []), target("y", [])], (10, 10))
     with pytest.raises(ValueError, match="iou must be"):
