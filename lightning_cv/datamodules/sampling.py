@@ -41,6 +41,8 @@ class CounterBatchSampler(Sampler[list[Draw]]):
     ) -> None:
         if size < 1 or batch_size < 1:
             raise ValueError(f"a sampler needs samples and a batch size of at least 1, got {size} and {batch_size}")
+        if size < world_size:  # said by every process, not only by those that would have none
+            raise ValueError(f"{size} sample(s) cannot be shared out to {world_size} processes: use fewer devices")
         self.size, self.batch_size, self.seed = size, batch_size, seed
         self.shuffle, self.drop_last = shuffle, drop_last
         self.rank, self.world_size = rank, world_size

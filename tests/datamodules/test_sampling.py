@@ -123,3 +123,10 @@ def test_a_trainer_that_would_share_out_the_samples_again_is_refused():
         data.val_dataloader()
     connector.use_distributed_sampler = False
     assert len(data.val_dataloader()) == 3  # of 64 images each, in one of two processes: 135 of 270
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_all_processes_say_that_there_are_too_few_samples(rank):
+    with pytest.raises(ValueError, match=r"2 sample\(s\) cannot be shared out to 3 processes"):
+        CounterBatchSampler(2, 4, rank=rank, world_size=3)
+    assert len(CounterBatchSampler(3, 4, rank=rank, world_size=3)) == 1
