@@ -4,6 +4,7 @@ Everything is float32, also under autocast.
 """
 
 import math
+from abc import abstractmethod
 from typing import NamedTuple
 
 import torch
@@ -42,17 +43,17 @@ class ClassLoss(nn.Module):
 
     initial_bias: float = 0.0
 
+    @abstractmethod
     def outputs(self, num_classes: int) -> int:
         """Logits of an anchor."""
-        raise NotImplementedError
 
+    @abstractmethod
     def scores(self, logits: Tensor) -> Tensor:
         """Scores (..., K), 0 to 1, of logits (..., outputs); column k is label k + 1."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forward(self, logits: Tensor, labels: Tensor, /) -> Tensor:
         """The sum; it depends on every logit, if only by a factor of 0."""
-        raise NotImplementedError
 
 
 class MinedCrossEntropy(ClassLoss):

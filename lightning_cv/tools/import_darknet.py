@@ -14,7 +14,7 @@ from lightning_cv.datasets.voc import VOC_CLASSES, voc_box_labels
 from lightning_cv.errors import UserError
 from lightning_cv.models import ExtractionBackbone, TinyDarknetBackbone, TinyYOLOv2, YOLOv1
 from lightning_cv.models.backbones.darknet_file import darknet_tensors, fill, read_darknet
-from lightning_cv.tools.imports import Imported
+from lightning_cv.tools.imports import Imported, evaluation_settings
 
 
 class Known(NamedTuple):
@@ -89,24 +89,11 @@ def _settings(known: Known) -> dict[str, Any]:
     train = {"class_path": "lightning_cv.transforms.YOLOTrain", "init_args": {"size": known.side}}
     letterbox = {"class_path": "lightning_cv.transforms.LetterboxEval", "init_args": {"size": known.side}}
     callbacks = ("DetectionMetrics", "DetectionPreview", "ProgressLines")
-    return {
-        "seed_everything": 0,
-        "trainer": {
-            "accelerator": "auto",
-            "deterministic": "warn",
-            "use_distributed_sampler": False,
-            "max_epochs": 1,
-            "logger": [{"class_path": "lightning_cv.tracking.MetricsCSV", "init_args": {"save_dir": "runs"}}],
-            "callbacks": [{"class_path": f"lightning_cv.callbacks.{name}"} for name in callbacks],
-        },
-        "model": {
-            "class_path": "lightning_cv.tasks.SingleStageDetector",
-            "init_args": {
-                "net": known.block,
-                "optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 1.0e-3, "momentum": 0.9}},
-            },
-        },
-        "data": {
+    return evaluation_settings(
+        "SingleStageDetector",
+        net=known.block,
+        optimizer={"class_path": "torch.optim.SGD", "init_args": {"lr": 1.0e-3, "momentum": 0.9}},
+        data={
             "class_path": "lightning_cv.datamodules.VOCDetectionDataModule",
             "init_args": {
                 "root": "${oc.env:LIGHTNING_CV_DATA,data}",
@@ -114,4 +101,5 @@ def _settings(known: Known) -> dict[str, Any]:
                 "eval_transform": letterbox,
             },
         },
-    }
+        callbacks=callbacks,
+    )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightning_cv.errors import UserError
 from lightning_cv.models import ConvVAE
-from lightning_cv.tools.imports import Imported
+from lightning_cv.tools.imports import Imported, evaluation_settings
 
 _OUTER = ("conv1", "conv2", "conv3", "conv_64")  # in the order of use; the last where images have 64 px
 _INNER = ("convT_64", "convT1", "convT2", "convT3")
@@ -93,25 +93,13 @@ def _settings(channels: int, side: int, latents: int) -> dict[str, Any]:
     kind, options, _ = _DATA[channels, side]
     callbacks = ("LikelihoodMetrics", "ReconstructionPreview", "LatentTraversal", "ProgressLines")
     size = {"image_size": side, "image_channels": channels, "latent_size": latents, "width": 32, "hidden": 256}
-    return {
-        "seed_everything": 0,
-        "trainer": {
-            "accelerator": "auto",
-            "deterministic": "warn",
-            "use_distributed_sampler": False,
-            "max_epochs": 1,
-            "logger": [{"class_path": "lightning_cv.tracking.MetricsCSV", "init_args": {"save_dir": "runs"}}],
-            "callbacks": [{"class_path": f"lightning_cv.callbacks.{name}"} for name in callbacks],
-        },
-        "model": {
-            "class_path": "lightning_cv.tasks.VAEModule",
-            "init_args": {
-                "net": {"class_path": "lightning_cv.models.ConvVAE", "init_args": size},
-                "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 5.0e-4}},
-            },
-        },
-        "data": {
+    return evaluation_settings(
+        "VAEModule",
+        net={"class_path": "lightning_cv.models.ConvVAE", "init_args": size},
+        optimizer={"class_path": "torch.optim.Adam", "init_args": {"lr": 5.0e-4}},
+        data={
             "class_path": f"lightning_cv.datamodules.{kind}",
             "init_args": {"root": _ROOT, "size": side, **options},
         },
-    }
+        callbacks=callbacks,
+    )

@@ -1,5 +1,6 @@
 """What reads a detector's predictions off its maps. Letters: N images, L maps."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
@@ -8,18 +9,18 @@ from torch import Tensor, nn
 class Head(nn.Module):
     """Maps (N, channels[i], H, W) become predictions (N, outputs[i], H, W)."""
 
+    @abstractmethod
     def last_layers(self) -> list[nn.Conv2d]:
         """The convolutions whose outputs are the predictions."""
-        raise NotImplementedError
 
     def start_from(self, bias: float) -> None:
         """Let every prediction be about `bias` before training."""
         for conv in self.last_layers():
             nn.init.constant_(conv.bias, bias)  # type: ignore[arg-type]  # bias=True gives a tensor
 
+    @abstractmethod
     def forward(self, maps: list[Tensor], /) -> list[Tensor]:
         """Predictions of each map."""
-        raise NotImplementedError
 
 
 HeadMaker = Callable[[Sequence[int], Sequence[int]], Head]

@@ -4,6 +4,8 @@ All take the coarse map (N, C, H, W), the places of the pool's maxima (int64, as
 of the finer map, twice H and W or one less, and give (N, C, *size). Most have no use for the places.
 """
 
+from abc import abstractmethod
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -21,9 +23,9 @@ class Upsampler(nn.Module):
         super().__init__()
         self.channels = channels
 
+    @abstractmethod
     def forward(self, x: Tensor, places: Tensor, size: tuple[int, int]) -> Tensor:
         """The finer map."""
-        raise NotImplementedError
 
 
 class Nearest(Upsampler):
