@@ -1,4 +1,4 @@
-"""Rows of small images: reconstructions below their originals, traversals of latents. Letters: C, H, W image sides."""
+"""Rows of small images with labels, and traversals of latents. Letters: C, H, W image sides."""
 
 from collections.abc import Sequence
 
@@ -11,27 +11,13 @@ CELL = 64
 """Side in px to which small images are enlarged."""
 
 
-def recon_grid(images: Tensor, reconstructions: Tensor, columns: int = 10) -> Picture:
-    """Originals (N, C, H, W), each with its reconstruction below; a new pair of rows after every `columns` images."""
-    if images.shape != reconstructions.shape or not len(images):
-        raise ValueError(
-            f"one reconstruction an image is drawn, got {tuple(images.shape)} and {tuple(reconstructions.shape)}"
-        )
-    names = ("image", "reconstruction")
-    pairs = []
-    for start in range(0, len(images), columns):
-        rows = [strip(group[start : start + columns]) for group in (images, reconstructions)]
-        pairs.append(below([_labelled(name, row, names) for name, row in zip(names, rows, strict=True)], gap=2))
-    return _framed(below(pairs, gap=2 * GAP))
-
-
 def traversal_grid(images: Tensor, labels: Sequence[str], columns: Sequence[str], heading: str = "") -> Picture:
     """One row a latent: images (rows, steps, C, H, W), each row with its label, each column with its heading."""
     _refuse_other_shapes(images, labels, columns)
     rows = [strip(row) for row in images]
     width = rows[0].shape[1] // len(columns)
     scale = beside([text_line(column, width - 2, centred=True) for column in columns], gap=2)
-    lines = [_labelled(label, row, labels) for label, row in zip(["", *labels], [scale, *rows], strict=True)]
+    lines = [labelled(label, row, labels) for label, row in zip(["", *labels], [scale, *rows], strict=True)]
     grid = below(lines, gap=2)
     return _framed(below([text_line(heading, grid.shape[1]), grid], gap=2) if heading else grid)
 
@@ -71,7 +57,7 @@ def _refuse_other_shapes(images: Tensor, labels: Sequence[str], columns: Sequenc
         )
 
 
-def _labelled(label: str, row: Picture, labels: Sequence[str]) -> Picture:
+def labelled(label: str, row: Picture, labels: Sequence[str]) -> Picture:
     """The row with its label on the left, vertically centred, as wide as the longest of all labels."""
     line = text_line(label, max(text_size(one)[0] for one in labels) + 2)
     above = max(0, (row.shape[0] - line.shape[0]) // 2)

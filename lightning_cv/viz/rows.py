@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 from torch import Tensor
 
-from lightning_cv.viz.canvas import GAP, Picture, below, beside, enlarge, magnification, picture, text_line, text_size
-from lightning_cv.viz.grids import CELL
+from lightning_cv.viz.canvas import GAP, Picture, below
+from lightning_cv.viz.grids import labelled, strip
 
 
 def image_rows(rows: Mapping[str, Tensor], columns: int = 10) -> Picture:
@@ -15,18 +15,10 @@ def image_rows(rows: Mapping[str, Tensor], columns: int = 10) -> Picture:
     if len(shapes) != 1 or not next(iter(rows.values())).shape[0]:
         raise ValueError(f"rows of the same number and size of images are drawn, got {sorted(shapes)}")
     count = next(iter(shapes))[0]
-    width = max(text_size(name)[0] for name in rows) + 2
     blocks = [
-        below([_row(name, images[start : start + columns], width) for name, images in rows.items()], gap=2)
+        below(
+            [labelled(name, strip(images[start : start + columns]), list(rows)) for name, images in rows.items()], gap=2
+        )
         for start in range(0, count, columns)
     ]
     return np.pad(below(blocks, gap=2 * GAP), ((GAP, GAP), (GAP, GAP), (0, 0)), constant_values=255)
-
-
-def _row(name: str, images: Tensor, width: int) -> Picture:
-    """Enlarged images beside their name, which is vertically centred."""
-    cells = [picture(image) for image in images]
-    row = beside([enlarge(cell, magnification(cells[0], CELL)) for cell in cells], gap=2)
-    line = text_line(name, width)
-    above = max(0, (row.shape[0] - line.shape[0]) // 2)
-    return beside([np.pad(line, ((above, 0), (0, 0), (0, 0)), constant_values=255), row], gap=8)

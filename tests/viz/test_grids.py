@@ -2,14 +2,15 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_cv.viz.grids import recon_grid, traversal_frames, traversal_grid
+from lightning_cv.viz.grids import traversal_frames, traversal_grid
 from lightning_cv.viz.rate_distortion import RatePoint, rate_distortion
+from lightning_cv.viz.rows import image_rows
 
 
 def test_reconstructions_stand_below_their_images():
     images = torch.zeros(3, 1, 32, 32)
     reconstructions = torch.ones(3, 1, 32, 32) * torch.tensor([0.25, 0.5, 0.75]).reshape(3, 1, 1, 1)
-    grid = recon_grid(images, reconstructions)
+    grid = image_rows({"image": images, "reconstruction": reconstructions})
     black = (grid == 0).all(-1)
     rows, columns = np.nonzero(black)
     for level in (64, 128, 191):
@@ -20,14 +21,14 @@ def test_reconstructions_stand_below_their_images():
 
 
 def test_many_images_wrap_into_further_pairs_of_rows():
-    one = recon_grid(torch.rand(4, 1, 16, 16), torch.rand(4, 1, 16, 16), columns=4)
-    two = recon_grid(torch.rand(6, 1, 16, 16), torch.rand(6, 1, 16, 16), columns=4)
+    one = image_rows({"image": torch.rand(4, 1, 16, 16), "reconstruction": torch.rand(4, 1, 16, 16)}, columns=4)
+    two = image_rows({"image": torch.rand(6, 1, 16, 16), "reconstruction": torch.rand(6, 1, 16, 16)}, columns=4)
     assert two.shape[1] == one.shape[1]
     assert two.shape[0] > 1.9 * one.shape[0]
-    with pytest.raises(ValueError, match="one reconstruction an image"):
-        recon_grid(torch.rand(0, 1, 16, 16), torch.rand(0, 1, 16, 16))
-    with pytest.raises(ValueError, match="one reconstruction an image"):
-        recon_grid(torch.rand(2, 1, 16, 16), torch.rand(3, 1, 16, 16))
+    with pytest.raises(ValueError, match="rows of the same number and size"):
+        image_rows({"image": torch.rand(0, 1, 16, 16), "reconstruction": torch.rand(0, 1, 16, 16)})
+    with pytest.raises(ValueError, match="rows of the same number and size"):
+        image_rows({"image": torch.rand(2, 1, 16, 16), "reconstruction": torch.rand(3, 1, 16, 16)})
 
 
 def test_traversals_have_a_row_a_latent_and_a_column_a_value():
