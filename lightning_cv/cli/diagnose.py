@@ -14,6 +14,8 @@ import yaml
 from lightning_cv.cli.experiments import read_yaml
 
 _TOP = ("seed_everything", "trainer", "model", "data", "base", "target", "ckpt", "runs", "run_dir", "config")
+_OF_EVALUATIONS = ("save-predictions", "save-format")
+"""Options of `validate` and `test` alone, which no file holds."""
 
 
 class Setting(NamedTuple):
@@ -136,8 +138,8 @@ def _unknown(key: str, classes: dict[str, str]) -> str | None:
     """What is wrong with a key: "no key a.b; did you mean a.c?", or None."""
     parent, _, leaf = key.rpartition(".")
     top = key.partition(".")[0]
-    if top not in _TOP:
-        return _no_such(top, "", _TOP)
+    if top not in _TOP + _OF_EVALUATIONS:
+        return _no_such(top, "", _TOP + _OF_EVALUATIONS)
     if not parent or leaf in ("class_path", "dict_kwargs") or leaf.isdigit():
         return None
     valid = _keys_of(parent, classes)

@@ -18,7 +18,7 @@ from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lightning_cv import tracking
-from lightning_cv.callbacks.predictions import SavePredictions
+from lightning_cv.callbacks.predictions import Format, SavePredictions
 from lightning_cv.callbacks.reproducible import CounterRandomness
 from lightning_cv.checkpoints import AtomicCheckpointIO, load_checkpoint, refuse_incomplete
 from lightning_cv.cli import record, run_folder
@@ -41,7 +41,7 @@ warnings.filterwarnings("ignore", r".*module\(s\) in eval mode at the start")  #
 warnings.filterwarnings("ignore", r".*does not have many workers")  # in-memory batches need none
 set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
 
-_OURS = ("ckpt", "runs", "run_dir", "save_predictions", "config", "base")
+_OURS = ("ckpt", "runs", "run_dir", "save_predictions", "save_format", "config", "base")
 _SUMMARIES = {
     "fit": "Train an experiment in a new run folder.",
     "validate": "Evaluate a checkpoint on the validation split; without --config, under the checkpoint's own settings.",
@@ -114,6 +114,12 @@ class ExperimentCLI(LightningCLI):
             parser.add_argument(
                 "--save-predictions", type=str | None, default=None, help="folder for predictions in official formats"
             )
+            parser.add_argument(
+                "--save-format",
+                type=Format | None,
+                default=None,
+                help="of --save-predictions: auto (default), voc, coco or boxes-txt",
+            )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # Any: Lightning's signature
         """Parse; a slip becomes a message that names file, key and the nearest valid key."""
@@ -123,6 +129,8 @@ class ExperimentCLI(LightningCLI):
             self.config = parser.parse_args(args)
         except ArgumentError as error:
             raise UserError(explain(self.argv, str(error))) from error
+        if self.config.get("save_format") is not None and self.config.save_predictions is None:
+            raise UserError("--save-format is of --save-predictions DIR, which is not given")
 
     def before_instantiate_classes(self) -> None:
         """Find the run its folder and point everything that writes there."""
@@ -191,7 +199,7 @@ class ExperimentCLI(LightningCLI):
             record.RunRecord(self.settings),
         ]
         if (folder := self.config.get("save_predictions")) is not None:
-            config["callbacks"].append(SavePredictions(folder))
+            config["callbacks"].append(SavePredictions(folder, self.config.save_format or "auto"))
         config["plugins"] = [*_as_list(config["plugins"]), AtomicCheckpointIO()]
         return Trainer(**config)
 

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from rich.progress import track
 
-from lightning_cv.callbacks.predictions import coco_rows
 from lightning_cv.checkpoints import load_checkpoint
 from lightning_cv.cli.settings import untrained
 from lightning_cv.contracts import Detections, LabelMap, Placement
 from lightning_cv.datamodules.base import DataModule, DetectionDataModule
+from lightning_cv.datasets.coco_results import box_rows
 from lightning_cv.errors import UserError
 from lightning_cv.tasks import DetectionTask, SegModule, Task
 from lightning_cv.tasks.base import CHECKPOINT_KEY
@@ -140,7 +140,7 @@ def _predict(
         found = _in_file_pixels(output[0], placement, options.min_score)
         shown = above_score(found, options.show_score)
         Image.fromarray(detections_picture(image, shown, model.label_map)).save(place)
-        return coco_rows(number, found, model.label_map)
+        return [dict(row) for row in box_rows(number, found, model.label_map)]
     if isinstance(model.task, SegModule):
         mask = output[0, : image.shape[0], : image.shape[1]].cpu().numpy().astype(np.uint8)
         save_class_mask(output[0, : image.shape[0], : image.shape[1]], options.out / "masks" / f"{name}.png")

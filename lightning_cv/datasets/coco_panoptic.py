@@ -185,6 +185,19 @@ def segment_ids(colours: NDArray[np.uint8]) -> NDArray[np.int32]:
     return np.asarray(wide[..., 0] + (wide[..., 1] << 8) + (wide[..., 2] << 16), np.int32)
 
 
+def segment_colours(ids: NDArray[np.int32]) -> NDArray[np.uint8]:
+    """Colours (H, W, 3) of segment numbers (H, W), the inverse of `segment_ids`."""
+    return np.stack([ids & 255, ids >> 8 & 255, ids >> 16], axis=-1).astype(np.uint8)
+
+
+def spread_id(position: int) -> int:
+    """A number for the segments 1, 2, ... of an image whose colour is easily told from the others and never black.
+
+    Steps of an odd number through the 24 bits of a colour meet none twice.
+    """
+    return position * 0x9E3779 % (LARGEST_ID + 1)
+
+
 def number_segments(ids: NDArray[np.int32], known: NDArray[np.int64]) -> Numbered:
     """Positions of the pixels' numbers (H, W) among the known ones (N,), all different and none 0."""
     keys = np.concatenate([np.zeros(1, np.int64), known])  # 0 is void

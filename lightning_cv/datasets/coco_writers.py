@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as rle
 
+from lightning_cv.datasets.coco_panoptic import segment_colours, spread_id
 from lightning_cv.datasets.drawn import DRAWN_CLASSES, DrawnScene
 
 GROUND = "ground"
@@ -63,10 +64,10 @@ class CocoPages:
                 "segments_info": [_segment(n, labels[n - 1], mask) for n, mask in enumerate(masks, start=1)],
             }
         )
-        colours = np.zeros((height, width, 3), np.uint8)
+        ids = np.zeros((height, width), np.int32)
         for number, mask in enumerate(masks, start=1):
-            colours[mask] = _colour(number)
-        Image.fromarray(colours).save(self.folder / f"panoptic_{self.name}" / png, compress_level=3)
+            ids[mask] = spread_id(number)
+        Image.fromarray(segment_colours(ids)).save(self.folder / f"panoptic_{self.name}" / png, compress_level=3)
 
     def write(self) -> None:
         """Writes both json files."""
@@ -104,20 +105,10 @@ def _objects(image_id: int, scene: DrawnScene) -> list[Entry]:
 
 def _segment(number: int, category_id: int, mask: NDArray[np.bool_]) -> Entry:
     columns, rows = np.flatnonzero(mask.any(axis=0)).tolist(), np.flatnonzero(mask.any(axis=1)).tolist()
-    red, green, blue = _colour(number)
     return {
-        "id": red + 256 * green + 65536 * blue,
+        "id": spread_id(number),
         "category_id": category_id,
         "area": int(np.count_nonzero(mask)),
         "bbox": [columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1],
         "iscrowd": 0,
     }
-
-
-def _colour(number: int) -> tuple[int, int, int]:
-    """A colour for the segments 1, 2, ... of an image, easily told from the others and never black.
-
-    Steps of an odd number through the 24 bits of a colour meet none twice.
-    """
-    code = number * 0x9E3779 % (1 << 24)
-    return code & 255, code >> 8 & 255, code >> 16

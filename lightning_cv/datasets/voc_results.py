@@ -5,8 +5,6 @@ confidence and the corners counted from 1, the far ones included. Boxes that are
 were written. Letters: D detections of an image.
 """
 
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from decimal import Context, Decimal
 from pathlib import Path
@@ -17,6 +15,7 @@ import torch
 
 from lightning_cv.contracts import Detections, LabelMap
 from lightning_cv.datasets.errors import DataError
+from lightning_cv.datasets.replaced import replaced
 
 
 def write_voc_detections(
@@ -49,7 +48,8 @@ def write_voc_detections(
     paths = []
     for label, rows in lines.items():
         paths.append(place / f"{competition}_det_{split}_{label_map.name(label)}.txt")
-        _write(paths[-1], "".join(rows))
+        with replaced(paths[-1]) as file:
+            file.write("".join(rows).encode())
     return paths
 
 
@@ -122,11 +122,3 @@ def _parse(path: Path, number: int, line: str) -> VOCRow:
     if box[2] < box[0] or box[3] < box[1]:
         raise DataError(f"{path}, line {number}: the far corner lies before the near one: {line!r}")
     return VOCRow(number, image_id, float(score), box)
-
-
-def _write(path: Path, text: str) -> None:
-    handle, scratch = tempfile.mkstemp(prefix=".", dir=path.parent)
-    with os.fdopen(handle, "w") as file:
-        file.write(text)
-        os.fchmod(handle, 0o644)  # a temporary file is its owner's alone
-    os.replace(scratch, path)

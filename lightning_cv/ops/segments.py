@@ -12,10 +12,19 @@ def in_file_pixels(found: FoundSegments, placement: Placement, size: tuple[int, 
     A pixel of the file takes the segment of the prepared image's pixel in which its centre lies. Segments without a
     pixel left are dropped, the others numbered anew.
     """
-    height, width = found["segments"].shape
-    rows = _positions(size[0], placement.y_scale, placement.top, height).to(found["segments"].device)
-    columns = _positions(size[1], placement.x_scale, placement.left, width).to(found["segments"].device)
-    return drop_empty(found | {"segments": found["segments"][rows[:, None], columns]})
+    segments = found["segments"]
+    rows, columns = shown_at((segments.shape[0], segments.shape[1]), placement, size)
+    return drop_empty(found | {"segments": segments[rows.to(segments.device)[:, None], columns.to(segments.device)]})
+
+
+def shown_at(shape: tuple[int, int], placement: Placement, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Rows (h,) and columns (w,) of a prepared image of `shape` (H, W) in which the centres of the file's pixels lie.
+
+    >>> shown_at((4, 4), Placement(1.0, 0.5, left=1.0), (4, 3))
+    (tensor([0, 0, 1, 1]), tensor([1, 2, 3]))
+    """
+    rows = _positions(size[0], placement.y_scale, placement.top, shape[0])
+    return rows, _positions(size[1], placement.x_scale, placement.left, shape[1])
 
 
 def drop_empty(found: FoundSegments) -> FoundSegments:

@@ -19,7 +19,7 @@ from oracles.toy_training import (
 from PIL import Image
 
 from lightning_cv.callbacks import SavePredictions
-from lightning_cv.contracts import Placement
+from lightning_cv.contracts import LabelMap, Placement
 from lightning_cv.datasets.voc_results import read_voc_detections
 from lightning_cv.errors import UserError
 from lightning_cv.metrics.coco_results import coco_figures
@@ -116,8 +116,6 @@ def test_what_cannot_be_saved(tmp_path):
         saved(tmp_path, masks(8), same_masks, MASK_LABELS)
     with pytest.raises(UserError, match="which this is not"):
         saved(tmp_path, image_batch(0), terms_of)
-    with pytest.raises(UserError, match="which this is not"):
-        saved(tmp_path, panoptic_batch(0), segments_as_they_are, SEGMENT_LABELS)
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match="cannot save predictions"):
         saved(tmp_path / "file", box_batch(0), two_found)
@@ -125,6 +123,61 @@ def test_what_cannot_be_saved(tmp_path):
     batch["targets"][0]["image_id"] = "a b"
     with pytest.raises(UserError, match="no place for spaces"):
         saved(tmp_path, batch, two_found)
+
+
+def with_ids(batch, *image_ids):
+    for target, image_id in zip(batch["targets"], image_ids, strict=True):
+        target["image_id"] = image_id
+    return batch
+
+
+@pytest.mark.parametrize("image_id", ["img1", "2007_000032", "-1", ""])
+def test_cocos_image_ids_are_whole_numbers(tmp_path, image_id):
+    refused = pytest.raises(UserError, match=f"image '{image_id}' cannot be saved in COCO's format: its image ids are")
+    with refused:
+        saved(tmp_path, with_ids(box_batch(0), "7", image_id), two_found, format="coco")
+    with refused:
+        saved(tmp_path, with_ids(panoptic_batch(0), "7", image_id), segments_as_they_are, SEGMENT_LABELS)
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_format_without_a_place_for_what_was_found(tmp_path):
+    with pytest.raises(UserError, match="format coco has no place for class masks: they are saved as voc"):
+        saved(tmp_path, masks(), same_masks, MASK_LABELS, format="coco")
+    with pytest.raises(UserError, match="format boxes-txt has no place for panoptic segmentations: they are saved as"):
+        saved(tmp_path, panoptic_batch(0), segments_as_they_are, SEGMENT_LABELS, format="boxes-txt")
+    labels = LabelMap(("disc", "potted plant"), 1, (1, 2))
+    with pytest.raises(UserError, match="class 'potted plant' cannot be written in boxes-txt"):
+        saved(tmp_path, box_batch(0), two_found, labels, format="boxes-txt")
+    with pytest.raises(UserError, match="image 'a/b': no file of boxes can have this name"):
+        saved(tmp_path, with_ids(box_batch(0), "a/b", "c"), two_found, format="boxes-txt")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_an_image_id_with_spaces_can_name_a_file_of_boxes(tmp_path):
+    folder = saved(tmp_path, with_ids(box_batch(0), "a b", "c"), two_found, format="boxes-txt")
+    assert sorted(path.name for path in (folder / "boxes-txt").iterdir()) == ["a b.txt", "c.txt"]
+
+
+def test_detections_that_are_none_are_told_at_once(tmp_path):
+    def spoilt(key, change):
+        def answer(batch):
+            outputs = two_found(batch)
+            outputs["preds"][1][key] = change(outputs["preds"][1])
+            return outputs
+
+        return answer
+
+    for key, change in (
+        ("scores", lambda found: found["scores"] * float("nan")),
+        ("boxes", lambda found: found["boxes"] * float("inf")),
+        ("boxes", lambda found: found["boxes"].flip(1)),
+    ):
+        with pytest.raises(ValueError, match="image img1: a score is no number, or a box is not finite"):
+            saved(tmp_path, box_batch(0), spoilt(key, change))
+    for wrong in (torch.ones(2, 28, 28, dtype=torch.bool), torch.ones(2, 16, 16), torch.ones(1, 16, 16) > 0):
+        with pytest.raises(ValueError, match=r"image img1: masks must be bool and of the image's size, \(2, 16, 16\)"):
+            saved(tmp_path, box_batch(0), spoilt("masks", lambda found, wrong=wrong: wrong))
 
 
 def test_files_are_named_for_the_list(tmp_path):

@@ -236,3 +236,22 @@ def test_saved_predictions_score_as_the_test_did(checkpoints: dict[str, Path], t
         assert found["images"] == 2
         for theirs, ours in figures.items():
             assert found["figures"][theirs] == pytest.approx(measured[ours], abs=1e-6)
+
+
+def test_the_format_of_saved_predictions(checkpoints: dict[str, Path], tmp_path: Path, capsys) -> None:
+    ckpt, out = ["--ckpt", str(checkpoints["detection"]), "--runs", str(tmp_path), *SHORT], tmp_path / "saved"
+    launch("test", [*ckpt[:-1], "--save-predictions", str(out), "--save-format", "boxes-txt"])
+    assert sorted(str(path.relative_to(out)) for path in out.rglob("*.*")) == [
+        "boxes-txt/test_000000.txt", "boxes-txt/test_000001.txt",
+    ]  # fmt: skip
+    rows = [line.split() for path in out.rglob("*.txt") for line in path.read_text().splitlines()]
+    assert {name for name, *_ in rows} <= set(DRAWN_CLASSES)
+    capsys.readouterr()
+    for options, message in (
+        (["--save-predictions", str(out), "--save-format", "coco"], "image 'test_000000' cannot be saved in COCO's"),
+        (["--save-predictions", str(out), "--save-format", "png"], "got png; Valid: auto, voc, coco, boxes-txt"),
+        (["--save-format", "voc"], "--save-format is of --save-predictions DIR, which is not given"),
+        (["--save-predictions", str(out), "--trainer.max_epoch=1"], "no key trainer.max_epoch; did you mean"),
+    ):
+        assert main(["test", *ckpt, *options]) == 2
+        assert message in capsys.readouterr().err
