@@ -33,7 +33,7 @@ Format = Literal["auto", "voc", "coco", "boxes-txt"]
 
 
 class _Image(NamedTuple):
-    """What is kept of an image until all processes have seen theirs; nothing where it is written already."""
+    """What is kept of an image until all processes have seen theirs."""
 
     image_id: str
     found: Detections | None = None  # without masks
@@ -123,7 +123,6 @@ class SavePredictions(Callback):
         self._refuse_format_but("voc", "class masks")
         for mask, image_id, size in zip(outputs["preds"], outputs["image_ids"], sizes, strict=True):
             save_class_mask(_cropped(mask, size, image_id), self.folder / f"comp6_{split}_cls" / f"{image_id}.png")
-            self._found.update(_Image(image_id))
 
     def _take_segments(self, outputs: StepOutput, shape: tuple[int, int], label_map: LabelMap) -> None:
         self._refuse_format_but("coco", "panoptic segmentations")
@@ -139,7 +138,6 @@ class SavePredictions(Callback):
             boxes = _in_file_pixels(found, target, shape)
             if self.format == "boxes-txt":
                 write_box_list(self.folder / "boxes-txt", image_id, boxes, label_map)
-                self._found.update(_Image(image_id))
                 continue
             if self.format == "coco":
                 coco_id(image_id)  # refuses what is none
