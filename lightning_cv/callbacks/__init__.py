@@ -18,6 +18,7 @@ from lightning_cv.callbacks.previews import (
     SegmentationPreview,
 )
 from lightning_cv.callbacks.progress import ProgressLines
+from lightning_cv.callbacks.proposals import ProposalMetrics
 from lightning_cv.callbacks.timing import Throughput
 from lightning_cv.callbacks.traversal import Absolute, DataQuantiles, LatentTraversal, PriorQuantiles
 
@@ -37,6 +38,7 @@ __all__ = [
     "PanopticPreview",
     "PriorQuantiles",
     "ProgressLines",
+    "ProposalMetrics",
     "ReconstructionMetrics",
     "ReconstructionPreview",
     "SavePredictions",

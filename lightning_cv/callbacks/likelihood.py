@@ -8,7 +8,7 @@ from lightning import LightningModule, Trainer
 from lightning_cv.callbacks.metrics import EvaluationMetrics, Stage, is_known
 from lightning_cv.contracts import StepOutput
 from lightning_cv.errors import TrainingWarning
-from lightning_cv.metrics.likelihood import LikelihoodMeans, bits_per_dim, is_collapsed
+from lightning_cv.metrics.likelihood import LikelihoodMeans, is_collapsed
 from lightning_cv.metrics.reconstruction import ReconstructionQuality
 
 
@@ -27,7 +27,6 @@ class LikelihoodMetrics(EvaluationMetrics[LikelihoodMeans]):
     def __init__(self, per_latent: bool = False) -> None:
         super().__init__()
         self.per_latent = per_latent
-        self._dims = 0
 
     def build(self, trainer: Trainer, pl_module: LightningModule) -> LikelihoodMeans:
         """Sums for the latents of the net."""
@@ -38,8 +37,7 @@ class LikelihoodMetrics(EvaluationMetrics[LikelihoodMeans]):
 
     def feed(self, metric: LikelihoodMeans, outputs: StepOutput, batch: Any) -> None:
         """Add the terms of a batch."""
-        metric.update({name: values.to(metric.device) for name, values in outputs["terms"].items()})
-        self._dims = outputs["targets"][0].numel()
+        metric.update(outputs["terms"], outputs["image_ids"], outputs["targets"][0].numel())
 
     def figures(self, metric: LikelihoodMeans, stage: Stage, trainer: Trainer) -> dict[str, float]:
         """Means over all images."""
@@ -51,9 +49,8 @@ class LikelihoodMetrics(EvaluationMetrics[LikelihoodMeans]):
                 TrainingWarning,
                 stacklevel=2,
             )
-        named = {name: getattr(found, name) for name in ("elbo", "reconstruction", "kl", "active_units")}
-        named |= {"bits_per_dim": bits_per_dim(-found.elbo, self._dims), "aggregate_kl": found.aggregate_kl}
-        named |= found.others
+        names = ("elbo", "reconstruction", "kl", "active_units", "bits_per_dim", "aggregate_kl")
+        named = {name: getattr(found, name) for name in names} | found.others
         if self.per_latent:
             for name, values in (
                 ("kl", found.kl_per_dim),

@@ -9,12 +9,22 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torchmetrics import Metric
 
+from lightning_cv.callbacks.confusion import save_confusion
 from lightning_cv.contracts import LabelMap, StepOutput
 from lightning_cv.metrics.coco import box_figures
+from lightning_cv.metrics.confusion import detection_confusion
 from lightning_cv.metrics.detection import VOCMeanAP
 from lightning_cv.metrics.errors import split_errors
 from lightning_cv.metrics.localization import LocalizationAccuracy
-from lightning_cv.metrics.segmentation import SegmentationIoU, iou_per_class, pixel_accuracy
+from lightning_cv.metrics.segmentation import (
+    SegmentationIoU,
+    accuracy_per_class,
+    dice_per_class,
+    frequency_weighted_iou,
+    iou_per_class,
+    mean_class_accuracy,
+    pixel_accuracy,
+)
 from lightning_cv.metrics.voc import ImageResult, Kind
 
 Stage = Literal["val", "test"]
@@ -110,11 +120,18 @@ class EvaluationMetrics(Callback, Generic[M]):
 
 
 class SegmentationMetrics(EvaluationMetrics[SegmentationIoU]):
-    """`val/miou` and `val/pixel_accuracy` over the pixels that count; with `per_class` also `val/iou_<class>`."""
+    """`val/miou`, `val/dice`, `val/pixel_accuracy`, `val/mean_accuracy` and `val/frequency_weighted_iou`.
 
-    def __init__(self, per_class: bool = False) -> None:
+    Over the pixels that are not void; the means leave out classes that do not occur, and per class they have no figure.
+
+    Args:
+        per_class: log `val/iou_<class>` and `val/accuracy_<class>` too.
+        confusion: when to draw which class is taken for which, see `save_confusion`.
+    """
+
+    def __init__(self, per_class: bool = False, confusion: When = "test") -> None:
         super().__init__()
-        self.per_class = per_class
+        self.per_class, self.confusion = per_class, confusion
 
     def build(self, trainer: Trainer, pl_module: LightningModule) -> SegmentationIoU:
         """A confusion matrix for the classes of the data."""
@@ -122,16 +139,25 @@ class SegmentationMetrics(EvaluationMetrics[SegmentationIoU]):
 
     def feed(self, metric: SegmentationIoU, outputs: StepOutput, batch: Any) -> None:
         """Count the pixels of a batch."""
-        metric.update(outputs["preds"].to(metric.device), outputs["targets"].to(metric.device))
+        metric.update(outputs["preds"].to(metric.device), outputs["targets"].to(metric.device), outputs["image_ids"])
 
     def figures(self, metric: SegmentationIoU, stage: Stage, trainer: Trainer) -> dict[str, float]:
-        """Mean IoU and pixel accuracy."""
-        with metric.sync_context(should_sync=torch.distributed.is_initialized()):
-            matrix = metric.matrix.cpu()
-        miou = iou_per_class(matrix)
-        figures = {"miou": miou.nanmean().item(), "pixel_accuracy": pixel_accuracy(matrix).item()}
+        """Figures of the matrix."""
+        label_map = label_map_of(trainer, self)
+        matrix = metric.evaluate_once(metric.matrix)
+        ious = iou_per_class(matrix)
+        figures = {
+            "miou": ious.nanmean().item(),
+            "dice": dice_per_class(matrix).nanmean().item(),
+            "pixel_accuracy": pixel_accuracy(matrix).item(),
+            "mean_accuracy": mean_class_accuracy(matrix).item(),
+            "frequency_weighted_iou": frequency_weighted_iou(matrix).item(),
+        }
         if self.per_class:
-            figures |= by_class("iou", label_map_of(trainer, self), miou.tolist())
+            figures |= by_class("iou", label_map, ious.tolist())
+            figures |= by_class("accuracy", label_map, accuracy_per_class(matrix).tolist())
+        if self.confusion in (stage, "always"):
+            save_confusion(trainer, stage, matrix.numpy(), label_map.names)
         return figures
 
 
@@ -148,6 +174,9 @@ class DetectionMetrics(EvaluationMetrics[VOCMeanAP]):
         coco: when COCO's figures are worked out, which takes longest.
         errors: when the errors are told apart.
         per_class: log `val/ap_<class>` too, by VOC's rule, and `val/ap_coco_<class>` where COCO's figures are.
+        confusion: when to draw which class is taken for which, see `save_confusion`; detections of at least
+            `confusion_score` count there.
+        confusion_score: 0 to 1.
     """
 
     def __init__(
@@ -157,6 +186,8 @@ class DetectionMetrics(EvaluationMetrics[VOCMeanAP]):
         coco: When = "test",
         errors: When = "test",
         per_class: bool = False,
+        confusion: When = "test",
+        confusion_score: float = 0.5,
     ) -> None:
         super().__init__()
         if round(100 * iou) == 75 and coco != "never":
@@ -164,6 +195,7 @@ class DetectionMetrics(EvaluationMetrics[VOCMeanAP]):
                 "DetectionMetrics: map_75 would be VOC's figure and COCO's; set coco=\"never\" for iou=0.75"
             )
         self.iou, self.kind, self.coco, self.errors, self.per_class = iou, kind, coco, errors, per_class
+        self.confusion, self.confusion_score = confusion, confusion_score
 
     def build(self, trainer: Trainer, pl_module: LightningModule) -> VOCMeanAP:
         """Empty records for the classes of the data."""
@@ -177,7 +209,10 @@ class DetectionMetrics(EvaluationMetrics[VOCMeanAP]):
         """VOC's figure, and COCO's where asked for, from one gathering of all processes' images."""
         label_map = label_map_of(trainer, self)
 
-        def evaluate(images: list[ImageResult]) -> dict[str, float]:
+        def evaluate(images: list[ImageResult]) -> dict[str, float]:  # on the first process
+            if self.confusion in (stage, "always"):
+                matrix = detection_confusion(images, metric.num_classes, iou=self.iou, score=self.confusion_score)
+                save_confusion(trainer, stage, matrix, [*label_map.names, "background"])
             mean, per_class = metric.voc(images)
             found = {f"map_{round(100 * self.iou)}": mean}
             if self.per_class:

@@ -1,5 +1,7 @@
 """What a detector chooses from, and what non-maximum suppression leaves of it."""
 
+from collections.abc import Sequence
+
 from lightning import LightningModule, Trainer
 from torch import Tensor
 
@@ -10,7 +12,7 @@ from lightning_cv.viz.canvas import Picture, tile
 from lightning_cv.viz.nms import best_candidates, nms_picture
 
 
-class NMSPreview(Preview):
+class NMSPreview(Preview[Tensor]):
     """Candidates before and after greedy NMS of each class, for nets with `candidates` (a `CandidateDetector`).
 
     A look at the net's raw boxes under the given thresholds, which need not be those that the net detects with; it
@@ -47,20 +49,17 @@ class NMSPreview(Preview):
         if not isinstance(net, CandidateDetector):
             raise ValueError(f"NMSPreview: {type(net).__name__} has no candidates(images) to look at")
 
-    def forget(self) -> None:
-        """Drop the last epoch's images."""
-        self._images: list[Tensor] = []
+    def items(self, outputs: StepOutput, batch: Batch, room: int) -> list[Tensor]:
+        """Images."""
+        return list(batch["images"][:room].cpu())
 
-    def keep(self, outputs: StepOutput, batch: Batch, room: int) -> None:
-        """Keep images."""
-        self._images += list(batch["images"][:room])
-
-    def draw(self, trainer: Trainer, pl_module: LightningModule) -> Picture:
+    def draw(self, items: Sequence[Tensor], trainer: Trainer, pl_module: LightningModule) -> Picture:
         """An image a row."""
         net, label_map = pl_module.net, label_map_of(trainer, self)
         assert isinstance(net, CandidateDetector)
         rows = []
-        for image in self._images:
-            best = best_candidates(net.candidates(image[None]), 0, self.score_threshold, self.most)
+        for image in items:
+            candidates = net.candidates(image[None].to(pl_module.device))
+            best = best_candidates(candidates, 0, self.score_threshold, self.most)
             rows.append(nms_picture(image, best, self.iou_threshold, label_map))
         return tile(rows, columns=1)

@@ -1,6 +1,7 @@
 """Panoptic quality and pictures of segments, thing by thing."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from lightning import LightningModule, Trainer
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from lightning_cv import tracking
 from lightning_cv.callbacks.metrics import EvaluationMetrics, Stage, by_class, is_known, label_map_of
-from lightning_cv.callbacks.previews import Batch, Preview
+from lightning_cv.callbacks.previews import Batch, Preview, move_to_cpu
 from lightning_cv.contracts import FoundSegments, PanopticTarget, StepOutput
 from lightning_cv.metrics.panoptic import PanopticFigures, PanopticImage, PanopticQuality, panoptic_image
 from lightning_cv.ops.segments import drop_empty, in_file_pixels
@@ -62,7 +63,15 @@ class PanopticMetrics(EvaluationMetrics[PanopticQuality]):
         return figures
 
 
-class PanopticPreview(Preview):
+class Divided(NamedTuple):
+    """An image (3, H, W), how the net divides it and how it is divided."""
+
+    image: Tensor
+    found: FoundSegments
+    target: PanopticTarget
+
+
+class PanopticPreview(Preview[Divided]):
     """Image, true and predicted segments side by side, each thing in a colour of its own.
 
     W&B gets native class masks, and the boxes around the things with their class names and scores.
@@ -70,30 +79,23 @@ class PanopticPreview(Preview):
 
     name = "panoptic"
 
-    def forget(self) -> None:
-        """Drop the last epoch's images."""
-        self._images: list[Tensor] = []
-        self._preds: list[FoundSegments] = []
-        self._targets: list[PanopticTarget] = []
+    def items(self, outputs: StepOutput, batch: Batch, room: int) -> list[Divided]:
+        """Images and segments, without those of the file, which are not drawn."""
+        drawn = [{key: value for key, value in one.items() if key != "file"} for one in outputs["targets"][:room]]
+        columns = (list(batch["images"][:room]), outputs["preds"][:room], drawn)
+        return list(map(Divided, *map(move_to_cpu, columns)))
 
-    def keep(self, outputs: StepOutput, batch: Batch, room: int) -> None:
-        """Keep images and segments."""
-        self._images += list(batch["images"][:room].cpu())
-        self._preds += outputs["preds"][:room]
-        self._targets += outputs["targets"][:room]
-
-    def draw(self, trainer: Trainer, pl_module: LightningModule) -> Picture:
+    def draw(self, items: Sequence[Divided], trainer: Trainer, pl_module: LightningModule) -> Picture:
         """An image a row."""
         label_map, is_thing = label_map_of(trainer, self), is_thing_of(trainer, self)
-        triples = zip(self._images, self._preds, self._targets, strict=True)
-        rows = [segments_beside_truth(*triple, label_map, is_thing) for triple in triples]
-        return tile(rows, columns=1)
+        return tile([segments_beside_truth(*one, label_map, is_thing) for one in items], columns=1)
 
-    def send(self, trainer: Trainer, drawn: Picture) -> None:
+    def send(self, items: Sequence[Divided], trainer: Trainer, drawn: Picture) -> None:
         """Images with native masks and boxes."""
         label_map, is_thing = label_map_of(trainer, self), is_thing_of(trainer, self)
-        pictures = [picture(image) for image in self._images]
-        tracking.log_segments(trainer, self.key, pictures, self._preds, self._targets, label_map, is_thing)
+        images, found, targets = zip(*items, strict=True)
+        pictures = [picture(image) for image in images]
+        tracking.log_segments(trainer, self.key, pictures, found, targets, label_map, is_thing)
 
 
 def _both(found: FoundSegments, target: PanopticTarget) -> tuple[PanopticImage, PanopticImage]:

@@ -2,30 +2,36 @@
 
 import os
 from abc import abstractmethod
+from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.fabric.utilities import move_data_to_device
 from PIL import Image
 from torch import Tensor
 
 from lightning_cv import tracking
 from lightning_cv.callbacks.metrics import label_map_of
 from lightning_cv.contracts import Detections, DetectionTarget, StepOutput
+from lightning_cv.metrics.records import gathered, on_first_process
 from lightning_cv.viz.boxes import above_score, boxes_beside_truth
 from lightning_cv.viz.canvas import Picture, picture, tile
 from lightning_cv.viz.masks import masks_beside_truth
 from lightning_cv.viz.rows import image_rows
 
 Batch = dict[str, Any]  # Any: a SegmentationBatch, DetectionBatch or ImageBatch, by the kind of problem
+Item = TypeVar("Item")
 
 
-class Preview(Callback):
+class Preview(Callback, Generic[Item]):
     """Draws the first `count` validation images every `every_n_epochs` epochs, and in the last one.
 
-    The picture goes to `previews/<name>-epochNNN.png` in the trainer's folder and, with a W&B logger, to
-    `previews/<name>`. Nothing is drawn from a random generator, and only the first process draws.
+    They are the same images whatever the number of processes, in their order. The picture goes to
+    `previews/<name>-epochNNN.png` in the trainer's folder and, with a W&B logger, to `previews/<name>`. Nothing is
+    drawn from a random generator.
     """
 
     name: ClassVar[str]
@@ -36,7 +42,7 @@ class Preview(Callback):
                 f"{type(self).__name__}: count and every_n_epochs must be at least 1, got {count} and {every_n_epochs}"
             )
         self.count, self.every_n_epochs = count, every_n_epochs
-        self._seen = 0
+        self._kept: list[Item] = []
 
     @property
     def key(self) -> str:
@@ -44,36 +50,42 @@ class Preview(Callback):
         return f"previews/{self.name}"
 
     @abstractmethod
-    def forget(self) -> None:
-        """Drop what was kept of the last epoch."""
+    def items(self, outputs: StepOutput, batch: Batch, room: int) -> list[Item]:
+        """What is kept of the first `room` images of a batch, on the CPU."""
 
     @abstractmethod
-    def keep(self, outputs: StepOutput, batch: Batch, room: int) -> None:
-        """Keep at most `room` images of a batch."""
-
-    @abstractmethod
-    def draw(self, trainer: Trainer, pl_module: LightningModule) -> Picture:
-        """One picture of what was kept."""
+    def draw(self, items: Sequence[Item], trainer: Trainer, pl_module: LightningModule) -> Picture:
+        """One picture of what was kept; the first process draws, as it saves and sends."""
 
     def save_more(self, trainer: Trainer, folder: Path) -> None:
         """Write what a preview has besides its picture."""
 
-    def send(self, trainer: Trainer, drawn: Picture) -> None:
+    def send(self, items: Sequence[Item], trainer: Trainer, drawn: Picture) -> None:
         """Hand the picture to W&B."""
         tracking.log_images(trainer, self.key, [drawn])
+
+    def forget(self) -> None:
+        """Drop what was kept of the last epoch."""
+        self._kept = []
 
     def watch(self, outputs: StepOutput, batch: Batch) -> None:
         """Look at every batch of an epoch that is drawn."""
 
+    def gather(self) -> list[Item]:
+        """The first images of all processes, as one process would see them; nothing but on the first process.
+
+        The evaluation samplers deal the images out in turn.
+        """
+        turns = zip_longest(*gathered(self._kept))
+        return [item for turn in turns for item in turn if item is not None][: self.count]
+
     def _due(self, trainer: Trainer) -> bool:
-        if trainer.sanity_checking or not trainer.is_global_zero:
-            return False
         epoch = trainer.current_epoch + 1
-        return trainer.state.fn != "fit" or epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
+        wanted = trainer.state.fn != "fit" or epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
+        return wanted and not trainer.sanity_checking
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin anew."""
-        self._seen = 0
         self.forget()
 
     def on_validation_batch_end(
@@ -89,58 +101,69 @@ class Preview(Callback):
         if not self._due(trainer):
             return
         self.watch(outputs, batch)
-        room = self.count - self._seen
+        room = self.count - len(self._kept)
         if room > 0:
-            self.keep(outputs, batch, room)
-            self._seen += min(room, len(batch["images"]))
+            self._kept += self.items(outputs, batch, room)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw, save, send."""
-        if not self._due(trainer) or not self._seen:
+        if not self._due(trainer):
             return
-        drawn = self.draw(trainer, pl_module)
+        items = self.gather()
+        on_first_process(lambda: self._publish(items, trainer, pl_module))
+        self.forget()
+
+    def _publish(self, items: Sequence[Item], trainer: Trainer, pl_module: LightningModule) -> None:
+        if not items:
+            return
+        drawn = self.draw(items, trainer, pl_module)
         folder = Path(trainer.default_root_dir) / "previews"
         folder.mkdir(parents=True, exist_ok=True)
         _save(drawn, folder / f"{self.name}-epoch{trainer.current_epoch:03d}.png")
         self.save_more(trainer, folder)
-        self.send(trainer, drawn)
-        self.forget()
+        self.send(items, trainer, drawn)
 
 
-class SegmentationPreview(Preview):
+class Segmented(NamedTuple):
+    """An image (3, H, W), its predicted and its true class mask (H, W)."""
+
+    image: Tensor
+    pred: Tensor
+    target: Tensor
+    image_id: str
+
+
+class SegmentationPreview(Preview[Segmented]):
     """Image, true and predicted class mask side by side; W&B gets native masks that can be switched on and off."""
 
     name = "segmentation"
 
-    def forget(self) -> None:
-        """Drop the last epoch's images."""
-        self._images: list[Tensor] = []
-        self._preds: list[Tensor] = []
-        self._targets: list[Tensor] = []
-        self._ids: list[str] = []
+    def items(self, outputs: StepOutput, batch: Batch, room: int) -> list[Segmented]:
+        """Images and masks."""
+        tensors = (batch["images"][:room].cpu(), outputs["preds"][:room].cpu(), outputs["targets"][:room].cpu())
+        return list(map(Segmented, *tensors, outputs["image_ids"][:room]))
 
-    def keep(self, outputs: StepOutput, batch: Batch, room: int) -> None:
-        """Keep images and masks."""
-        self._images += list(batch["images"][:room].cpu())
-        self._preds += list(outputs["preds"][:room].cpu())
-        self._targets += list(outputs["targets"][:room].cpu())
-        self._ids += outputs["image_ids"][:room]
-
-    def draw(self, trainer: Trainer, pl_module: LightningModule) -> Picture:
+    def draw(self, items: Sequence[Segmented], trainer: Trainer, pl_module: LightningModule) -> Picture:
         """Two images a row."""
         label_map = label_map_of(trainer, self)
-        triples = zip(self._images, self._preds, self._targets, strict=True)
-        return tile([masks_beside_truth(*triple, label_map) for triple in triples], columns=2)
+        return tile([masks_beside_truth(one.image, one.pred, one.target, label_map) for one in items], columns=2)
 
-    def send(self, trainer: Trainer, drawn: Picture) -> None:
+    def send(self, items: Sequence[Segmented], trainer: Trainer, drawn: Picture) -> None:
         """Images with native masks."""
-        pictures = [picture(image) for image in self._images]
-        tracking.log_masks(
-            trainer, self.key, pictures, self._preds, self._targets, self._ids, label_map_of(trainer, self)
-        )
+        images, preds, targets, image_ids = zip(*items, strict=True)
+        pictures = [picture(image) for image in images]
+        tracking.log_masks(trainer, self.key, pictures, preds, targets, image_ids, label_map_of(trainer, self))
 
 
-class DetectionPreview(Preview):
+class Detected(NamedTuple):
+    """An image (3, H, W), what was found and what was there."""
+
+    image: Tensor
+    found: Detections
+    target: DetectionTarget
+
+
+class DetectionPreview(Preview[Detected]):
     """True boxes beside the predicted ones that reach `score_threshold`, which has nothing to do with evaluation.
 
     W&B gets native boxes with class names and scores.
@@ -152,35 +175,29 @@ class DetectionPreview(Preview):
         super().__init__(count, every_n_epochs)
         self.score_threshold = score_threshold
 
-    def forget(self) -> None:
-        """Drop the last epoch's images."""
-        self._images: list[Tensor] = []
-        self._preds: list[Detections] = []
-        self._targets: list[DetectionTarget] = []
+    def items(self, outputs: StepOutput, batch: Batch, room: int) -> list[Detected]:
+        """Images, detections and objects."""
+        columns = (list(batch["images"][:room]), outputs["preds"][:room], outputs["targets"][:room])
+        return list(map(Detected, *map(move_to_cpu, columns)))
 
-    def keep(self, outputs: StepOutput, batch: Batch, room: int) -> None:
-        """Keep images, detections and objects."""
-        self._images += list(batch["images"][:room].cpu())
-        self._preds += outputs["preds"][:room]
-        self._targets += outputs["targets"][:room]
-
-    def draw(self, trainer: Trainer, pl_module: LightningModule) -> Picture:
+    def draw(self, items: Sequence[Detected], trainer: Trainer, pl_module: LightningModule) -> Picture:
         """Two images a row."""
         label_map = label_map_of(trainer, self)
         pairs = [
-            boxes_beside_truth(image, above_score(found, self.score_threshold), target, label_map)
-            for image, found, target in zip(self._images, self._preds, self._targets, strict=True)
+            boxes_beside_truth(one.image, above_score(one.found, self.score_threshold), one.target, label_map)
+            for one in items
         ]
         return tile(pairs, columns=2)
 
-    def send(self, trainer: Trainer, drawn: Picture) -> None:
+    def send(self, items: Sequence[Detected], trainer: Trainer, drawn: Picture) -> None:
         """Images with native boxes."""
-        pictures = [picture(image) for image in self._images]
+        images, found, targets = zip(*items, strict=True)
+        pictures = [picture(image) for image in images]
         label_map = label_map_of(trainer, self)
-        tracking.log_boxes(trainer, self.key, pictures, self._preds, self._targets, label_map, self.score_threshold)
+        tracking.log_boxes(trainer, self.key, pictures, found, targets, label_map, self.score_threshold)
 
 
-class ReconstructionPreview(Preview):
+class ReconstructionPreview(Preview[dict[str, Tensor]]):
     """Images above their reconstructions, between them what the net saw where that was something else."""
 
     name = "reconstruction"
@@ -188,21 +205,22 @@ class ReconstructionPreview(Preview):
     def __init__(self, count: int = 20, every_n_epochs: int = 1) -> None:
         super().__init__(count, every_n_epochs)
 
-    def forget(self) -> None:
-        """Drop the last epoch's images."""
-        self._rows: dict[str, list[Tensor]] = {}
-
-    def keep(self, outputs: StepOutput, batch: Batch, room: int) -> None:
-        """Keep images, what the net saw, and reconstructions."""
+    def items(self, outputs: StepOutput, batch: Batch, room: int) -> list[dict[str, Tensor]]:
+        """Image, what the net saw, and reconstruction, each by its name."""
         rows = {"image": outputs["targets"], "reconstruction": outputs["preds"]}
         if "inputs" in outputs:
             rows = {"image": outputs["targets"], "shown": outputs["inputs"], "reconstruction": outputs["preds"]}
-        for name, images in rows.items():
-            self._rows.setdefault(name, []).extend(images[:room].cpu())
+        columns = zip(*(images[:room].cpu() for images in rows.values()), strict=True)
+        return [dict(zip(rows, column, strict=True)) for column in columns]
 
-    def draw(self, trainer: Trainer, pl_module: LightningModule) -> Picture:
+    def draw(self, items: Sequence[dict[str, Tensor]], trainer: Trainer, pl_module: LightningModule) -> Picture:
         """A grid of columns, one an image."""
-        return image_rows({name: torch.stack(images) for name, images in self._rows.items()})
+        return image_rows({name: torch.stack([one[name] for one in items]) for name in items[0]})
+
+
+def move_to_cpu(values: Any) -> Any:  # Any: tensors in lists and dicts of any make
+    """The same with every tensor on the CPU."""
+    return move_data_to_device(values, torch.device("cpu"))
 
 
 def _save(drawn: Picture, path: Path) -> None:

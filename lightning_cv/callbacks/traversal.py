@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from lightning import LightningModule, Trainer
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -18,6 +20,7 @@ from lightning_cv.callbacks.previews import Batch, Preview
 from lightning_cv.contracts import StepOutput
 from lightning_cv.metrics.disentanglement.information import discretise, mutual_information
 from lightning_cv.metrics.likelihood import ACTIVE_VARIANCE
+from lightning_cv.metrics.records import gathered
 from lightning_cv.ops.latents import absolute_range, order_by_kl, prior_quantiles, traversal_codes
 from lightning_cv.viz.canvas import Picture, below
 from lightning_cv.viz.grids import strip, traversal_frames, traversal_grid
@@ -98,6 +101,14 @@ class Grid(NamedTuple):
     images: Tensor  # (rows, steps, C, H, W)
 
 
+class Coded(NamedTuple):
+    """What the net says of one image."""
+
+    kl: NDArray[np.floating]  # (L,) nats
+    mean: NDArray[np.floating]  # (L,)
+    factors: NDArray[np.integer] | None  # (K,) indices of what the image was made from, where the data says
+
+
 class LatentRow(NamedTuple):
     """What is known of one latent over the validation images."""
 
@@ -109,12 +120,12 @@ class LatentRow(NamedTuple):
     mutual_information: float | None  # nats, of the mean in 20 bins with that factor; 0 for an inactive latent
 
 
-class LatentTraversal(Preview):
+class LatentTraversal(Preview[str]):
     """What each latent does: one row a latent, the most informative first, its value varied over a fixed range.
 
     The other latents stay where the picture has them. The pictures are the same every epoch and in every run on the
-    same data, whatever its beta. The order is by KL, averaged over the validation images that the first process has
-    seen, as everything else here is.
+    same data, whatever its beta. The order is by KL, averaged over the validation images of all processes, as
+    everything else here is.
 
     Beside the picture there are `previews/traversal-<image>-epochNNN.gif`, in W&B `traversal/<image>`; and
     `previews/latents-epochNNN.csv`, in W&B the table `previews/latents`, which has a row a latent: its KL, whether it
@@ -154,47 +165,48 @@ class LatentTraversal(Preview):
 
     def forget(self) -> None:
         """Drop the last epoch's codes."""
-        self._starts: dict[str, Tensor] = {}
-        self._means: list[Tensor] = []
-        self._factors: list[Tensor] = []
-        self._kl = torch.zeros(())
+        super().forget()
+        self._codes: dict[str, Coded] = {}
         self._grids: list[Grid] = []
         self._rows: list[LatentRow] = []
 
     def watch(self, outputs: StepOutput, batch: Batch) -> None:
-        """Sum the KL of each latent; keep the means, the factors and the images asked for."""
+        """Keep the KL, the mean and the factors of every image."""
         terms = outputs.get("terms", {})
         if not {"kl_per_dim", "mean"} <= terms.keys():
             raise ValueError("LatentTraversal needs a step that returns terms kl_per_dim and mean, as that of a VAE")
-        self._kl = self._kl + terms["kl_per_dim"].detach().double().cpu().sum(0)
-        means = terms["mean"].detach().float().cpu()
-        self._means.append(means)
-        if "factors" in batch:
-            self._factors.append(batch["factors"].cpu())
-        wanted = set(self.image_ids or ())
-        self._starts |= {name: code for name, code in zip(outputs["image_ids"], means, strict=True) if name in wanted}
+        kl, means = (terms[name].detach().cpu().numpy() for name in ("kl_per_dim", "mean"))
+        factors = batch["factors"].cpu().numpy() if "factors" in batch else [None] * len(means)
+        self._codes |= dict(zip(outputs["image_ids"], map(Coded, kl, means, factors), strict=True))
 
-    def keep(self, outputs: StepOutput, batch: Batch, room: int) -> None:
-        """Keep the posterior means of the first images."""
-        if self.image_ids is None:
-            self._starts |= dict(zip(outputs["image_ids"][:room], self._means[-1][:room], strict=True))
+    def items(self, outputs: StepOutput, batch: Batch, room: int) -> list[str]:
+        """Names of the images."""
+        return outputs["image_ids"][:room]
 
-    def draw(self, trainer: Trainer, pl_module: LightningModule) -> Picture:
+    def gather(self) -> list[str]:
+        """What all processes have seen comes together too."""
+        self._codes = {image_id: code for part in gathered(self._codes) for image_id, code in part.items()}
+        return super().gather()
+
+    def draw(self, items: Sequence[str], trainer: Trainer, pl_module: LightningModule) -> Picture:
         """One grid a picture."""
-        means = torch.cat(self._means)  # (N, L)
-        kl = self._kl / len(means)  # (L,)
+        codes = [self._codes[image_id] for image_id in sorted(self._codes)]  # in any order, sums would differ by a hair
+        means = torch.from_numpy(np.stack([code.mean for code in codes])).float()  # (N, L)
+        kl = torch.from_numpy(np.stack([code.kl for code in codes])).double().mean(0)  # (L,)
         chosen = order_by_kl(kl)[: self.latents]
         values = self.range.values(self.steps, means)[chosen]  # (rows, steps)
         net: Any = pl_module.net  # an Autoencoder; Lightning's type does not know of it
         picture = getattr(getattr(pl_module, "likelihood", None), "picture", torch.sigmoid)
-        for name, code in self._codes().items():
+        for name, code in self._starts(items, means.shape[1]).items():
             code = code.to(pl_module.device)
             rows = [traversal_codes(code, latent[None], row) for latent, row in zip(chosen, values, strict=True)]
-            codes = torch.cat(rows)  # (rows, steps, L)
+            points = torch.cat(rows)  # (rows, steps, L)
             with torch.no_grad():
-                images = picture(net.decode(codes.flatten(0, 1))).cpu()  # (rows * steps, C, H, W)
-            self._grids.append(Grid(name, images.unflatten(0, codes.shape[:2])))
-        self._rows = latent_rows(kl, means, *self._known_factors(trainer))
+                images = picture(net.decode(points.flatten(0, 1))).cpu()  # (rows * steps, C, H, W)
+            self._grids.append(Grid(name, images.unflatten(0, points.shape[:2])))
+        known = [code.factors for code in codes if code.factors is not None]
+        factors = torch.from_numpy(np.stack(known)) if known else None
+        self._rows = latent_rows(kl, means, factors, self._factor_names(trainer) if known else ())
         labels, columns = self._labels(), self.range.headings(self.steps)
         return below([traversal_grid(grid.images, labels, columns, grid.name) for grid in self._grids])
 
@@ -208,9 +220,9 @@ class LatentTraversal(Preview):
         rows.writerows([LatentRow._fields, *(("" if cell is None else cell for cell in row) for row in self._rows)])
         _replace(folder / f"latents-epoch{trainer.current_epoch:03d}.csv", text.getvalue().encode())
 
-    def send(self, trainer: Trainer, drawn: Picture) -> None:
+    def send(self, items: Sequence[str], trainer: Trainer, drawn: Picture) -> None:
         """Hand picture, animations and table to W&B."""
-        super().send(trainer, drawn)
+        super().send(items, trainer, drawn)
         folder = Path(trainer.default_root_dir) / "previews"
         for grid in self._grids:
             tracking.log_animation(trainer, f"{self.name}/{_key(grid)}", self._animation(trainer, folder, grid))
@@ -218,24 +230,22 @@ class LatentTraversal(Preview):
         shown = [[*row, picture] for row, picture in zip(self._rows, strips, strict=False)]
         tracking.log_table(trainer, "previews/latents", [*LatentRow._fields, "traversal"], shown)
 
-    def _codes(self) -> dict[str, Tensor]:
+    def _starts(self, items: Sequence[str], latent_size: int) -> dict[str, Tensor]:
         """Where each grid starts, by its heading."""
         if self.centre == "prior":
-            return {"prior mean": torch.zeros(self._means[0].shape[1])}
-        names = list(self._starts) if self.image_ids is None else self.image_ids
-        if missing := [name for name in names if name not in self._starts]:
+            return {"prior mean": torch.zeros(latent_size)}
+        names = items if self.image_ids is None else self.image_ids
+        if missing := [name for name in names if name not in self._codes]:
             raise ValueError(f"LatentTraversal: no image {missing[0]!r} among the validation images")
-        return {f"image {name}": self._starts[name] for name in names}
+        return {f"image {name}": torch.from_numpy(self._codes[name].mean).float() for name in names}
 
     def _labels(self) -> list[str]:
         return [f"z{row.latent}  KL {row.kl:.2f}" for row in self._rows[: self.latents]]
 
-    def _known_factors(self, trainer: Trainer) -> tuple[Tensor | None, tuple[str, ...]]:
-        if not self._factors:
-            return None, ()
+    def _factor_names(self, trainer: Trainer) -> tuple[str, ...]:
         datamodule: Any = getattr(trainer, "datamodule", None)  # Any: what a user hands to the trainer
         names: tuple[str, ...] = datamodule.val_set().factor_names
-        return torch.cat(self._factors), names
+        return names
 
     def _animation(self, trainer: Trainer, folder: Path, grid: Grid) -> Path:
         return folder / f"{self.name}-{_key(grid)}-epoch{trainer.current_epoch:03d}.gif"

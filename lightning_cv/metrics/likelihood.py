@@ -1,14 +1,15 @@
 """How well an autoencoder with a prior explains its images, in nats. Letters: N images, L latent size."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
-from torchmetrics import Metric
 
+from lightning_cv.metrics.records import ImageRecords
+from lightning_cv.metrics.voc import Floats
 from lightning_cv.ops.latents import kl_to_standard_normal
 
 ACTIVE_VARIANCE = 0.01
@@ -30,10 +31,11 @@ class Likelihood(NamedTuple):
     aggregate_mean: Tensor  # (L,) of the aggregate posterior, the mixture of all images' posteriors
     aggregate_std: Tensor  # (L,) of the same; NaN without log variances
     aggregate_kl: Tensor  # () at least so far is the aggregate posterior from the prior; NaN without log variances
+    bits_per_dim: Tensor  # () of the negative ELBO
     others: dict[str, Tensor]  # () of each further term of the step, such as "iwae_64"
 
 
-def bits_per_dim(nats: Tensor, dims: int) -> Tensor:
+def bits_per_dim(nats: float, dims: int) -> float:
     """Bits a pixel and channel of an image of `dims` = C * H * W values that costs `nats`."""
     return nats / (math.log(2) * dims)
 
@@ -51,76 +53,76 @@ def is_collapsed(likelihood: Likelihood) -> bool:
     return bool(likelihood.active_units == 0) or bool(likelihood.kl < COLLAPSED_KL)
 
 
-class LikelihoodMeans(Metric):
-    """Sums of per-image terms over batches and processes: exact means, however short the last batch.
+class LikelihoodRow(NamedTuple):
+    """What one image costs."""
 
-    An image counts as often as it is passed in: evaluation samplers must not repeat images.
+    names: tuple[str, ...]  # REQUIRED, then the further terms
+    values: Floats  # one a name
+    latents: Floats  # (3, L) KL, mean and variance of the posterior; NaN variances where they are not known
+    dims: int  # C * H * W
+
+
+class LikelihoodMeans(ImageRecords[LikelihoodRow]):
+    """Exact means of per-image terms, however short the last batch; an image passed in twice counts once.
+
+    Args:
+        latent_size: L.
     """
 
-    sums: Tensor
-    latent_sums: Tensor
-    mean_squares: Tensor
-    count: Tensor
-    full_state_update = False
-
     def __init__(self, latent_size: int, **kwargs: Any) -> None:  # kwargs: torchmetrics' own settings
-        super().__init__(compute_with_cache=False, **kwargs)  # a cached result would leave other processes waiting
+        super().__init__(**kwargs)
         self.latent_size = latent_size
-        self.other_sums: dict[str, float] = {}
-        self.add_state("sums", torch.zeros(len(REQUIRED), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("latent_sums", torch.zeros(3, latent_size, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("mean_squares", torch.zeros(latent_size, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, terms: Mapping[str, Tensor]) -> None:
-        """Add a batch: "elbo", "reconstruction", "kl" (N,), "kl_per_dim", "mean" (N, L), perhaps "log_var" (N, L).
+    def update(self, terms: Mapping[str, Tensor], image_ids: Sequence[str], dims: int) -> None:
+        """Keep a batch: "elbo", "reconstruction", "kl" (N,), "kl_per_dim", "mean" (N, L), perhaps "log_var" (N, L).
 
-        Any further terms are (N,), and the same in all batches.
+        Any further terms are (N,), and the same in all batches; `dims` is the number of values C * H * W of an image.
         """
         missing = {*REQUIRED, "kl_per_dim", "mean"} - set(terms)
         if missing:
             raise ValueError(f"the step's terms lack {sorted(missing)}; there are {sorted(terms)}")
         if terms["mean"].shape[1:] != (self.latent_size,):
             raise ValueError(f"expected {self.latent_size} latents, got means of shape {tuple(terms['mean'].shape)}")
-        batch = {name: values.detach().double() for name, values in terms.items()}
-        for name in set(batch) - {*REQUIRED, *PER_LATENT}:
-            self.other_sums[name] = self.other_sums.get(name, 0.0) + batch[name].sum().item()
-        self.sums += torch.stack([batch[name].sum() for name in REQUIRED])
+        batch = {name: values.detach().cpu().double() for name, values in terms.items()}
+        names = (*REQUIRED, *sorted(set(batch) - {*REQUIRED, *PER_LATENT}))
+        values = torch.stack([batch[name] for name in names], dim=1).numpy()  # (N, names)
         mean = batch["mean"]
         variance = batch["log_var"].exp() if "log_var" in batch else torch.full_like(mean, torch.nan)
-        self.latent_sums += torch.stack([batch["kl_per_dim"].sum(0), mean.sum(0), variance.sum(0)])
-        self.mean_squares += mean.square().sum(0)
-        self.count += len(mean)
+        latents = torch.stack([batch["kl_per_dim"], mean, variance], dim=1).numpy()  # (N, 3, L)
+        self.records |= {
+            image_id: LikelihoodRow(names, costs, codes, dims)
+            for image_id, costs, codes in zip(image_ids, values, latents, strict=True)
+        }
 
     def compute(self) -> Likelihood:
         """Means over all images; NaN without any."""
-        elbo, reconstruction, kl = self.sums / self.count
-        others = {name: total / self.count for name, total in self._all_other_sums().items()}
-        kl_per_dim, mean, variance = self.latent_sums / self.count  # (L,) each
-        mean_variance = self.mean_squares / self.count - mean.square()
+        return self.evaluate_once(self.likelihood)
+
+    def likelihood(self, images: Sequence[LikelihoodRow]) -> Likelihood:
+        """Means over given images."""
+        names = images[0].names if images else REQUIRED
+        if any(image.names != names for image in images):
+            raise ValueError(f"the terms differ between images: {sorted({image.names for image in images})}")
+        if images:
+            values = torch.from_numpy(np.stack([image.values for image in images])).mean(0)  # (names,)
+            latents = torch.from_numpy(np.stack([image.latents for image in images]))  # (N, 3, L)
+        else:
+            values = torch.full((len(names),), torch.nan, dtype=torch.float64)
+            latents = torch.full((1, 3, self.latent_size), torch.nan, dtype=torch.float64)
+        kl_per_dim, mean, variance = latents.mean(0)  # (L,) each
+        mean_variance = latents[:, 1].var(dim=0, correction=0)
         spread = variance + mean_variance
+        found = dict(zip(names, values, strict=True))
+        bits = [bits_per_dim(-image.values[0], image.dims) for image in images]
         return Likelihood(
-            elbo,
-            reconstruction,
-            kl,
-            kl_per_dim,
-            active_units(mean_variance),
-            mean,
-            spread.sqrt(),
-            kl_to_standard_normal(mean, spread.log()).sum(),
-            others,
+            elbo=found.pop("elbo"),
+            reconstruction=found.pop("reconstruction"),
+            kl=found.pop("kl"),
+            kl_per_dim=kl_per_dim,
+            active_units=active_units(mean_variance),
+            aggregate_mean=mean,
+            aggregate_std=spread.sqrt(),
+            aggregate_kl=kl_to_standard_normal(mean, spread.log()).sum(),
+            bits_per_dim=torch.tensor(bits, dtype=torch.float64).mean(),
+            others=found,
         )
-
-    def reset(self) -> None:
-        """Forget all images."""
-        super().reset()
-        self.other_sums = {}
-
-    def _all_other_sums(self) -> dict[str, float]:
-        """Over all processes, of which one without images knows no names."""
-        parts = [self.other_sums]
-        if dist.is_available() and dist.is_initialized():
-            parts *= dist.get_world_size()
-            dist.all_gather_object(parts, self.other_sums)
-        names = sorted({name for part in parts for name in part})
-        return {name: sum(part.get(name, 0.0) for part in parts) for name in names}

@@ -3,17 +3,20 @@
 Counts are summed over the data set before they are divided. Elements whose truth is VOID are nowhere in them.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics import Metric
 
 from lightning_cv.contracts import VOID
+from lightning_cv.metrics.records import ImageRecords
 
 
-def label_counts(scores: Tensor, targets: Tensor, threshold: float = 0.5) -> Tensor:
-    """Hits, false alarms and misses of each label, int64 (L, 3); a score above the threshold says that a label is on.
+def counts_per_image(scores: Tensor, targets: Tensor, threshold: float = 0.5) -> Tensor:
+    """Hits, false alarms and misses of each image's labels, int64 (N, L, 3); a score above the threshold means "on".
 
     Args:
         scores: (N, L, ...) probabilities, or logits with a threshold of 0.
@@ -23,8 +26,8 @@ def label_counts(scores: Tensor, targets: Tensor, threshold: float = 0.5) -> Ten
     Raises:
         ValueError: for shapes that differ, other targets, or a score that is not a number.
 
-    >>> label_counts(torch.tensor([[[0.9, 0.2, 0.9]]]), torch.tensor([[[1, 1, 255]]])).tolist()
-    [[1, 0, 1]]
+    >>> counts_per_image(torch.tensor([[[0.9, 0.2, 0.9]]]), torch.tensor([[[1, 1, 255]]])).tolist()
+    [[[1, 0, 1]]]
     """
     if scores.shape != targets.shape or scores.ndim < 2:
         raise ValueError(f"need two of shape (N, L, ...), got {tuple(scores.shape)} and {tuple(targets.shape)}")
@@ -35,8 +38,8 @@ def label_counts(scores: Tensor, targets: Tensor, threshold: float = 0.5) -> Ten
     if strange.any():
         raise ValueError(f"targets must be 0, 1 or {VOID}, got {sorted(set(targets[strange].tolist()))[:10]}")
     found = scores > threshold
-    parts = torch.stack([found & true, found & ~true & counted, ~found & true])  # (3, N, L, ...)
-    return parts.transpose(1, 2).flatten(2).sum(2).T  # (L, 3)
+    parts = [found & true, found & ~true & counted, ~found & true]  # (N, L, ...) each
+    return torch.stack([part.flatten(2).sum(2) for part in parts], dim=2)  # (N, L, 3)
 
 
 def iou_per_label(counts: Tensor) -> Tensor:
@@ -61,19 +64,13 @@ class LabelOverlap(NamedTuple):
     dice: Tensor  # ()
 
 
-class MultilabelOverlap(Metric):
-    """IoU and Dice of a data set's masks; one label is binary segmentation.
-
-    An element counts as often as it is passed in: evaluation samplers must not repeat images.
+class MultilabelOverlap(ImageRecords[NDArray[np.int64]]):
+    """IoU and Dice of a data set's masks; one label is binary segmentation. An image passed in twice counts once.
 
     Args:
         num_labels: L.
         threshold: above which a score says that a label is on: 0.5 for probabilities, 0 for logits.
     """
-
-    counts: Tensor
-    full_state_update = False
-    higher_is_better = True
 
     def __init__(
         self,
@@ -81,18 +78,23 @@ class MultilabelOverlap(Metric):
         threshold: float = 0.5,
         **kwargs: Any,  # torchmetrics' own settings
     ) -> None:
-        super().__init__(compute_with_cache=False, **kwargs)  # a cached result would leave other processes waiting
+        super().__init__(**kwargs)
         if num_labels < 1:
             raise ValueError(f"MultilabelOverlap: num_labels must be at least 1, got {num_labels}")
         self.num_labels, self.threshold = num_labels, threshold
-        self.add_state("counts", torch.zeros(num_labels, 3, dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, scores: Tensor, targets: Tensor) -> None:
+    def update(self, scores: Tensor, targets: Tensor, image_ids: Sequence[str]) -> None:
         """Count a batch (N, L, H, W)."""
         if scores.ndim < 2 or scores.shape[1] != self.num_labels:
             raise ValueError(f"expected {self.num_labels} labels, got scores of shape {tuple(scores.shape)}")
-        self.counts += label_counts(scores, targets, self.threshold)
+        counts = counts_per_image(scores, targets, self.threshold).cpu().numpy()  # (N, L, 3)
+        self.records |= dict(zip(image_ids, counts, strict=True))
 
     def compute(self) -> LabelOverlap:
         """Means over labels; NaN if none is ever on."""
-        return LabelOverlap(iou_per_label(self.counts).nanmean(), dice_per_label(self.counts).nanmean())
+        counts = self.evaluate_once(self.counts)
+        return LabelOverlap(iou_per_label(counts).nanmean(), dice_per_label(counts).nanmean())
+
+    def counts(self, images: Sequence[NDArray[np.int64]]) -> Tensor:
+        """Hits, false alarms and misses of each label in given images, int64 (L, 3)."""
+        return torch.from_numpy(sum(images, np.zeros((self.num_labels, 3), np.int64)))

@@ -32,11 +32,8 @@ class ImageRecords(Metric, Generic[Record]):
 
     def evaluate_once(self, evaluate: Callable[[list[Record]], Result]) -> Result:
         """What `evaluate` makes of the records of all processes, ordered by image id."""
-        if not (dist.is_available() and dist.is_initialized()):
-            return evaluate(_in_order([self.records]))
-        gathered: list[Any] = [None] * dist.get_world_size()
-        dist.gather_object(self.records, gathered if dist.get_rank() == 0 else None, dst=0)
-        return on_first_process(lambda: evaluate(_in_order(gathered)))
+        parts = gathered(self.records)
+        return on_first_process(lambda: evaluate(_in_order(parts)))
 
     def compute(self) -> Any:  # Any: subclasses give a tensor or a named tuple
         """Number of different images seen by all processes."""
@@ -46,6 +43,16 @@ class ImageRecords(Metric, Generic[Record]):
         """Forget all images."""
         super().reset()
         self.records = {}
+
+
+def gathered(part: Record) -> list[Record]:
+    """What every process hands in, in the order of their ranks, on the first process; nothing on the others."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return [part]
+    parts: list[Any] = [None] * dist.get_world_size()
+    is_first = dist.get_rank() == 0
+    dist.gather_object(part, parts if is_first else None, dst=0)
+    return parts if is_first else []
 
 
 def on_first_process(evaluate: Callable[[], Result]) -> Result:

@@ -4,13 +4,15 @@ Rows are the truth, columns the prediction. Pixels whose truth is VOID are nowhe
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics import Metric
 
 from lightning_cv.contracts import VOID
+from lightning_cv.metrics.records import ImageRecords
 
 Absent = Literal["skip", "zero"]
 """What a class in neither truth nor prediction adds to a mean: nothing at all, or an IoU of 0."""
@@ -55,6 +57,15 @@ def mean_iou(matrix: Tensor, absent: Absent = "skip") -> Tensor:
     return iou.nanmean() if absent == "skip" else iou.nan_to_num(0.0).mean()
 
 
+def dice_per_class(matrix: Tensor) -> Tensor:
+    """Dice coefficient, also F1, of each class, float64 (K,); NaN for a class in neither truth nor prediction.
+
+    Dice 1945: twice the intersection by the sum of both sizes, over the whole data set.
+    """
+    matrix = matrix.double()
+    return 2 * matrix.diagonal() / (matrix.sum(0) + matrix.sum(1))
+
+
 def frequency_weighted_iou(matrix: Tensor) -> Tensor:
     """Mean of `iou_per_class` weighted by the true pixels of each class, 0 to 1; NaN for an empty matrix.
 
@@ -95,19 +106,20 @@ def pixel_accuracy(matrix: Tensor) -> Tensor:
     return matrix.diagonal().sum() / matrix.sum()
 
 
-class SegmentationIoU(Metric):
-    """Confusion matrix of a data set, summed over batches and processes; `compute` gives the mean IoU.
+class PixelCounts(NamedTuple):
+    """Confusion matrix of one image, of which most entries are 0."""
 
-    A pixel counts as often as it is passed in: evaluation samplers must not repeat images.
+    places: NDArray[np.int64]  # of the entries that are not 0, in the flattened matrix
+    pixels: NDArray[np.int64]  # in these
+
+
+class SegmentationIoU(ImageRecords[PixelCounts]):
+    """Confusion matrix of a data set, an image passed in twice counted once; `compute` gives the mean IoU.
 
     Args:
         num_classes: K.
         absent: what a class in neither truth nor prediction adds to the mean; "zero" is the VOC devkit's way.
     """
-
-    matrix: Tensor
-    full_state_update = False
-    higher_is_better = True
 
     def __init__(
         self,
@@ -115,18 +127,29 @@ class SegmentationIoU(Metric):
         absent: Absent = "skip",
         **kwargs: Any,  # torchmetrics' own settings
     ) -> None:
-        super().__init__(compute_with_cache=False, **kwargs)  # a cached result would leave other processes waiting
+        super().__init__(**kwargs)
         if num_classes < 1:
             raise ValueError(f"SegmentationIoU: num_classes must be at least 1, got {num_classes}")
         if absent not in ("skip", "zero"):
             raise ValueError(f"SegmentationIoU: absent must be 'skip' or 'zero', got {absent!r}")
         self.num_classes, self.absent = num_classes, absent
-        self.add_state("matrix", torch.zeros(num_classes, num_classes, dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, preds: Tensor, targets: Tensor) -> None:
+    def update(self, preds: Tensor, targets: Tensor, image_ids: Sequence[str]) -> None:
         """Count the pixels of class masks (N, H, W)."""
-        self.matrix += confusion_matrix(preds, targets, self.num_classes)
+        if not len(preds) == len(targets) == len(image_ids):
+            raise ValueError(f"{len(preds)} predictions, {len(targets)} truths and {len(image_ids)} image ids")
+        for guess, truth, image_id in zip(preds, targets, image_ids, strict=True):
+            matrix = confusion_matrix(guess, truth, self.num_classes).flatten().cpu().numpy()
+            places = np.flatnonzero(matrix)
+            self.records[image_id] = PixelCounts(places, matrix[places])
 
     def compute(self) -> Tensor:
         """Mean IoU, over the classes that occur unless `absent` says otherwise."""
-        return mean_iou(self.matrix, self.absent)
+        return mean_iou(self.evaluate_once(self.matrix), self.absent)
+
+    def matrix(self, images: Sequence[PixelCounts]) -> Tensor:
+        """Pixel counts int64 (K, K) of given images, truth by prediction."""
+        total = np.zeros(self.num_classes**2, np.int64)
+        for image in images:
+            total[image.places] += image.pixels
+        return torch.from_numpy(total).reshape(self.num_classes, self.num_classes)

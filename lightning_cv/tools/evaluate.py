@@ -38,6 +38,7 @@ class Scores(NamedTuple):
     figures: dict[str, float]
     per_class: dict[str, dict[str, float]]
     absent: list[str]  # classes that no mean counts, for there is nothing of them
+    invented: Sequence[str] = ()  # classes that are predicted where the truth has none: they count as 0
 
 
 def main(argv: Sequence[str]) -> int:
@@ -115,8 +116,9 @@ def table(scores: Scores) -> str:
     for label, row in judged.items():
         cells = "".join(f"  {_shown(row[name]):>10}" for name in names)
         lines.append(f"{label:<{wide}}{cells}")
-    if scores.absent:
-        lines += ["", *textwrap.wrap(f"absent, in no mean: {', '.join(scores.absent)}", 100)]
+    for what, classes in (("absent, in no mean", scores.absent), ("not in the truth, count as 0", scores.invented)):
+        if classes:
+            lines += ["", *textwrap.wrap(f"{what}: {', '.join(classes)}", 100)]
     return "\n".join(lines)
 
 
@@ -138,6 +140,7 @@ def _as_json(arguments: argparse.Namespace, scores: Scores) -> dict[str, object]
         "figures": known(scores.figures),
         "per_class": {label: known(row) for label, row in scores.per_class.items()},
         "absent": scores.absent,
+        "invented": list(scores.invented),
     }
 
 

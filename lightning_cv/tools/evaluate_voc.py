@@ -16,6 +16,7 @@ from lightning_cv.datasets.voc_results import VOCRow, read_voc_rows
 from lightning_cv.datasets.voc_xml import Annotated, parse_annotation, read_objects
 from lightning_cv.errors import UserError
 from lightning_cv.metrics.segmentation import (
+    absent_classes,
     accuracy_per_class,
     confusion_matrix,
     frequency_weighted_iou,
@@ -63,7 +64,8 @@ def detection(arguments: argparse.Namespace) -> Scores:
 def segmentation(arguments: argparse.Namespace) -> Scores:
     """Agreement of class masks in PNG files, one an image of the list; pixels that are void in the truth are left out.
 
-    Classes in neither truth nor prediction have no overlap and are left out of the mean.
+    Classes in neither truth nor prediction have no overlap and are left out of the mean; those that are only predicted
+    have an overlap of 0, which counts.
     """
     ids = _listed(arguments.gt, "Segmentation", arguments.split)
     names = ("background", *(_asked_classes(arguments.classes) or VOC_CLASSES))
@@ -93,7 +95,8 @@ def segmentation(arguments: argparse.Namespace) -> Scores:
     rows = zip(names, ious.tolist(), accuracies.tolist(), strict=True)
     per_class = {name: {"iou": iou, "accuracy": accuracy} for name, iou, accuracy in rows}
     absent = [name for name, row in per_class.items() if math.isnan(row["iou"])]
-    return Scores(len(ids), figures, per_class, absent)
+    invented = [name for name in absent_classes(matrix, names) if name not in absent]
+    return Scores(len(ids), figures, per_class, absent, invented)
 
 
 def _listed(year_folder: Path, kind: Kind, split: str) -> list[str]:

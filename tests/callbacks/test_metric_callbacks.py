@@ -24,6 +24,7 @@ from lightning_cv.callbacks import (
     LikelihoodMetrics,
     LocalizationMetrics,
     PanopticMetrics,
+    ProposalMetrics,
     SegmentationMetrics,
 )
 
@@ -37,9 +38,10 @@ def figures(folder, callback, task, data, verb="validate"):
 def test_segmentation_figures_by_hand(tmp_path):
     data = ToyData([mask_batch(0), mask_batch(2, images=1, size=8)], MASK_LABELS)
     found = figures(tmp_path, SegmentationMetrics(per_class=True), ToyTask(all_disc), data)
-    assert found == pytest.approx(
-        {"val/miou": 0.25, "val/pixel_accuracy": 0.5, "val/iou_background": 0.0, "val/iou_disc": 0.5}
-    )
+    means = {"miou": 1 / 4, "dice": 1 / 3, "pixel_accuracy": 1 / 2, "mean_accuracy": 1 / 2}
+    classes = {"iou_background": 0, "iou_disc": 1 / 2, "accuracy_background": 0, "accuracy_disc": 1}
+    expected = means | classes | {"frequency_weighted_iou": 1 / 4}
+    assert found == pytest.approx({f"val/{name}": value for name, value in expected.items()})
 
 
 def test_detection_figures_by_hand(tmp_path):
@@ -184,3 +186,37 @@ def test_no_batch_at_all_gives_no_number(tmp_path):
     trainer = toy_trainer(tmp_path, callbacks=[DetectionMetrics()], limit_val_batches=0, limit_train_batches=1)
     trainer.fit(task, datamodule=ToyData([box_batch(0)]))
     assert "val/map_50" not in trainer.callback_metrics
+
+
+def test_proposals_are_judged_whatever_their_class(tmp_path):
+    def another_class(batch):
+        outputs = all_found(batch)
+        for found in outputs["preds"]:
+            found["labels"] = 3 - found["labels"]
+        return outputs
+
+    data = ToyData([box_batch(0), box_batch(2, images=1)])
+    found = figures(tmp_path, ProposalMetrics([1, 50]), ToyTask(another_class), data)
+    names = ("proposal_ar_1", "proposal_ar_50", "proposal_recall_50_1", "proposal_recall_50_50")
+    assert found == {f"val/{name}": 1.0 for name in names}
+
+
+def test_confusion_is_counted_and_drawn_in_tests(tmp_path):
+    def discs_taken_for_stars(batch):
+        outputs = all_found(batch)
+        for found in outputs["preds"]:
+            found["labels"] = torch.full_like(found["labels"], 2)
+        return outputs
+
+    folder = tmp_path / "previews"
+    data = ToyData([box_batch(0), box_batch(2, images=1)])  # a disc, a star, a disc
+    figures(tmp_path, DetectionMetrics(), ToyTask(discs_taken_for_stars), data)
+    assert not folder.exists()
+    figures(tmp_path, DetectionMetrics(), ToyTask(discs_taken_for_stars), data, verb="test")
+    lines = (folder / "confusion-test.csv").read_text().splitlines()
+    assert lines == ["truth,prediction,count", "disc,star,2", "star,star,1"]
+    data = ToyData([mask_batch(0, images=1, size=4)], MASK_LABELS)  # 12 pixels count, half of them background
+    figures(tmp_path, SegmentationMetrics(), ToyTask(all_disc), data, verb="test")
+    lines = (folder / "confusion-test.csv").read_text().splitlines()
+    assert lines == ["truth,prediction,count", "background,disc,6", "disc,disc,6"]
+    assert (folder / "confusion-test.png").stat().st_size > 500

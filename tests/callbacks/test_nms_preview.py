@@ -20,12 +20,10 @@ def nets():
 @pytest.mark.parametrize("net", nets(), ids=["ssd", "cornernet"])
 def test_the_first_images_are_drawn_from_the_nets_candidates(net):
     trainer = SimpleNamespace(datamodule=SimpleNamespace(label_map=LabelMap(("a", "b"), 1, (1, 2))))
-    module = SimpleNamespace(net=net)
+    module = SimpleNamespace(net=net, device=torch.device("cpu"))
     preview = NMSPreview(count=2, score_threshold=0.0, most=5)
     preview.setup(trainer, module, "fit")
-    preview.forget()
-    preview.keep({}, {"images": torch.rand(3, 3, 64, 64)}, room=2)
-    drawn = preview.draw(trainer, module)
+    drawn = preview.draw(preview.items({}, {"images": torch.rand(3, 3, 64, 64)}, room=2), trainer, module)
     assert drawn.shape[0] > 2 * 384  # two images, each enlarged to 6 times its size
     assert drawn.shape[1] > 2 * 384
 

@@ -102,7 +102,7 @@ def test_what_wandb_gets(tmp_path, monkeypatch):
     assert (len(pictures), len(found), label_map, threshold) == (3, 3, BOX_LABELS, 0.4)
     assert pictures[0].shape == (16, 16, 3)
     pictures, preds, masks, ids, _ = sent["previews/segmentation"]
-    assert ids == ["img0", "img1", "img2"]
+    assert ids == ("img0", "img1", "img2")
     assert torch.equal(preds[0], torch.ones(16, 16, dtype=torch.int64))
     assert masks[2][0, 0] == 255
     assert len(sent["previews/traversal"][0]) == 1

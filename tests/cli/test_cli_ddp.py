@@ -114,3 +114,23 @@ def test_two_processes_evaluate_as_one_does(tmp_path):
         found.append({name: value for name, value in json.loads(results.read_text()).items() if "map" in name})
     assert found[0] == found[1]
     assert len(found[0]) > 3
+
+
+@pytest.mark.timeout(600)
+def test_two_processes_draw_the_pictures_of_one(tmp_path):
+    chosen = "[digits_0002,digits_0006]"  # of two processes the second sees the first of them
+    start = ["--trainer.callbacks+=LatentTraversal", f"--trainer.callbacks.image_ids={chosen}"]
+    lightning_cv(tmp_path, "fit", "--config", "vae/beta_vae_digits", *SHORT, *start)
+    (checkpoint,) = tmp_path.glob("runs/*/*/*/checkpoints/last.ckpt")
+    drawn, figures = [], []
+    for options in ([], TWO):
+        quiet = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
+        lightning_cv(tmp_path, "validate", "--ckpt", str(checkpoint), *quiet, *options)
+        results = max(tmp_path.rglob("validate-*/results.json"), key=lambda path: path.stat().st_mtime)
+        figures.append({name: value for name, value in json.loads(results.read_text()).items() if "/" in name})
+        drawn.append({path.name: path.read_bytes() for path in results.parent.glob("previews/*")})
+    assert figures[1] == pytest.approx(figures[0], rel=1e-6)
+    names = ["latents-epoch00{}.csv", "reconstruction-epoch00{}.png", "traversal-epoch00{}.png"]
+    names += [f"traversal-digits_{number}-epoch00{{}}.gif" for number in ("0001", "0002", "0006")]
+    assert sorted(drawn[0]) == sorted(name.format(0) for name in names)
+    assert drawn[1] == drawn[0]

@@ -12,6 +12,7 @@ from lightning_cv.metrics.segmentation import (
     absent_classes,
     accuracy_per_class,
     confusion_matrix,
+    dice_per_class,
     frequency_weighted_iou,
     iou_per_class,
     mean_class_accuracy,
@@ -60,7 +61,7 @@ def test_an_absent_class_can_count_as_zero_like_in_the_devkit():
     assert mean_iou(matrix).item() == pytest.approx((3 / 4 + 4 / 5) / 2)
     assert mean_iou(matrix, absent="zero").item() == pytest.approx((3 / 4 + 4 / 5) / 3)
     metric = SegmentationIoU(4, absent="zero")
-    metric.update(torch.tensor([[[0]]]), torch.tensor([[[0]]]))
+    metric.update(torch.tensor([[[0]]]), torch.tensor([[[0]]]), ["a"])
     assert metric.compute() == 0.25
     assert mean_iou(torch.zeros(2, 2), absent="zero") == 0
     with pytest.raises(ValueError, match="absent must be"):
@@ -72,6 +73,8 @@ def test_accuracies_and_weights_by_hand():
     assert accuracy_per_class(matrix)[:2].tolist() == pytest.approx([3 / 4, 4 / 6])
     assert accuracy_per_class(matrix)[2].isnan()
     assert mean_class_accuracy(matrix).item() == pytest.approx((3 / 4 + 4 / 6) / 2)
+    assert dice_per_class(matrix).tolist() == pytest.approx([6 / 7, 8 / 11, 0])
+    assert dice_per_class(torch.zeros(1, 1)).isnan()
     assert frequency_weighted_iou(matrix).item() == pytest.approx(0.4 * 3 / 4 + 0.6 * 4 / 7)
     assert absent_classes(matrix, ["a", "b", "c"]) == ["c"]
     for figure in (mean_class_accuracy, frequency_weighted_iou):
@@ -114,11 +117,14 @@ def test_bad_masks_are_named():
 
 def test_the_metric_sums_pixels_over_batches_of_any_size_and_forgets():
     metric = SegmentationIoU(2)
-    metric.update(torch.zeros(1, 10, 10, dtype=torch.int64), torch.zeros(1, 10, 10, dtype=torch.int64))
-    metric.update(torch.zeros(1, 2, 1, dtype=torch.int64), torch.tensor([[[0], [1]]]))
+    metric.update(torch.zeros(1, 10, 10, dtype=torch.int64), torch.zeros(1, 10, 10, dtype=torch.int64), ["a"])
+    metric.update(torch.zeros(1, 2, 1, dtype=torch.int64), torch.tensor([[[0], [1]]]), ["b"])
     assert metric.compute() == pytest.approx((101 / 102 + 0) / 2)
     metric.reset()
-    assert metric.matrix.sum() == 0
+    assert metric.records == {}
+    assert metric.matrix([]).sum() == 0
+    with pytest.raises(ValueError, match="1 predictions, 1 truths and 2 image ids"):
+        metric.update(torch.zeros(1, 2, 2), torch.zeros(1, 2, 2), ["a", "b"])
 
 
 @pytest.mark.data
@@ -128,11 +134,13 @@ def test_the_expected_confusion_of_real_masks(shared_data):
     metric = SegmentationIoU(21)
     for path in sorted((folder / "comp5_test_cls").glob("*.png")):
         truth = Image.open(shared_data / "VOCdevkit/VOC2007/SegmentationClass" / path.name)
-        metric.update(torch.from_numpy(np.array(Image.open(path))), torch.from_numpy(np.array(truth)))
-    assert metric.matrix.tolist() == expected["confusion"]
+        guess, true = (torch.from_numpy(np.array(image))[None] for image in (Image.open(path), truth))
+        metric.update(guess, true, [path.stem])
+    matrix = metric.evaluate_once(metric.matrix)
+    assert matrix.tolist() == expected["confusion"]
     assert metric.compute().item() == pytest.approx(expected["miou_over_present"], abs=1e-6)
-    assert pixel_accuracy(metric.matrix).item() == pytest.approx(expected["pixel_acc"], abs=1e-6)
-    assert mean_iou(metric.matrix, "zero").item() == pytest.approx(expected["miou_over_21"], abs=1e-6)
-    assert iou_per_class(metric.matrix).tolist() == pytest.approx(expected["iou"], abs=1e-6)
-    assert mean_class_accuracy(metric.matrix).item() == pytest.approx(expected["mean_class_acc"], abs=1e-6)
-    assert absent_classes(metric.matrix, [str(k) for k in range(21)]) == ["13"]
+    assert pixel_accuracy(matrix).item() == pytest.approx(expected["pixel_acc"], abs=1e-6)
+    assert mean_iou(matrix, "zero").item() == pytest.approx(expected["miou_over_21"], abs=1e-6)
+    assert iou_per_class(matrix).tolist() == pytest.approx(expected["iou"], abs=1e-6)
+    assert mean_class_accuracy(matrix).item() == pytest.approx(expected["mean_class_acc"], abs=1e-6)
+    assert absent_classes(matrix, [str(k) for k in range(21)]) == ["13"]

@@ -148,6 +148,8 @@ def test_the_table_names_classes_without_a_figure():
         "images           3", "miou      0.500000", "",
         "class          iou", "dog       0.500000", "", "absent, in no mean: cat",
     ]  # fmt: skip
+    rows = {"dog": {"iou": 0.5}, "cow": {"iou": 0.0}}
+    assert table(Scores(3, {"miou": 0.25}, rows, [], ["cow"])).endswith("\n\nnot in the truth, count as 0: cow")
 
 
 # --- bad input: one message that names the place, status 2
@@ -212,6 +214,7 @@ def test_masks_that_cannot_be(tmp_path, capsys):
     found = scores(capsys, *arguments)
     assert found["per_class"]["bird"]["iou"] == 0
     assert "bird" not in found["absent"]
+    assert found["invented"] == ["bird"]
     assert "boat" in found["absent"]
     (folder / "c.png").unlink()
     write("a")
