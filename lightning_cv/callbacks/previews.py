@@ -143,7 +143,8 @@ class SegmentationPreview(Preview):
 class DetectionPreview(Preview):
     """True boxes beside the predicted ones that reach `score_threshold`, which has nothing to do with evaluation.
 
-    W&B gets native boxes with class names and scores.
+    Instance masks, where detections and targets have some, lie over the images in the colours of their classes.
+    W&B gets native boxes with class names and scores, and such masks as native class masks.
     """
 
     name = "detection"
@@ -174,7 +175,7 @@ class DetectionPreview(Preview):
         return tile(pairs, columns=2)
 
     def send(self, trainer: Trainer, drawn: Picture) -> None:
-        """Images with native boxes."""
+        """Images with native boxes and masks."""
         pictures = [picture(image) for image in self._images]
         label_map = label_map_of(trainer, self)
         tracking.log_boxes(trainer, self.key, pictures, self._preds, self._targets, label_map, self.score_threshold)
