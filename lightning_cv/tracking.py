@@ -5,6 +5,7 @@ Nothing here passes `step=` to wandb: under Lightning every call makes a row, an
 
 import csv
 import io
+import math
 import netrc
 import os
 import warnings
@@ -31,6 +32,7 @@ from lightning_cv.contracts import (
     PanopticTarget,
     TrueSegments,
 )
+from lightning_cv.ops.segments import painted
 
 Picture = NDArray[np.uint8]
 Mode = Literal["auto", "online", "offline", "disabled"]
@@ -209,7 +211,11 @@ def log_boxes(
     label_map: LabelMap,
     score_threshold: float = 0.3,
 ) -> None:
-    """Pictures with native W&B boxes "predictions" (from `score_threshold` on) and "ground_truth", in their pixels."""
+    """Pictures with native W&B boxes "predictions" (from `score_threshold` on) and "ground_truth", in their pixels.
+
+    Where detections and targets have masks, the same as native class masks: of those that overlap, the best score is on
+    top, in the truth the smallest. Predicted boxes that are not finite, as of a net that diverges, are left out.
+    """
     names = class_labels(label_map)
     for run in _runs(trainer):
         images = []
@@ -217,7 +223,7 @@ def log_boxes(
             predicted = [
                 _box(box, label, f"{names[label]} {score:.2f}", {"score": round(score, 4)})
                 for box, label, score in zip(*_lists(found["boxes"], found["labels"], found["scores"]), strict=True)
-                if score >= score_threshold
+                if score >= score_threshold and all(map(math.isfinite, box))
             ]
             true = [
                 _box(box, label, names[label] + (" (difficult)" if difficult else ""))
@@ -229,7 +235,9 @@ def log_boxes(
                 "predictions": {"box_data": predicted, "class_labels": names},
                 "ground_truth": {"box_data": true, "class_labels": names},
             }
-            images.append(wandb.Image(shown, caption=target["image_id"], boxes=boxes, classes=run.classes(label_map)))
+            masks = _instance_masks(found, target, score_threshold, names)
+            classes = run.classes(label_map)
+            images.append(wandb.Image(shown, caption=target["image_id"], boxes=boxes, masks=masks, classes=classes))
         _log(run, trainer, key, images)
 
 
@@ -338,6 +346,23 @@ def _box(box: list[float], label: int, caption: str, scores: dict[str, float] | 
     position = {"minX": left, "maxX": right, "minY": top, "maxY": bottom}
     entry = {"position": position, "domain": "pixel", "class_id": label, "box_caption": caption}
     return entry | ({"scores": scores} if scores else {})
+
+
+def _instance_masks(
+    found: Detections, target: DetectionTarget, score_threshold: float, names: Mapping[int, str]
+) -> dict[str, Any] | None:
+    """Class masks of both in W&B's form; None unless both have masks."""
+    if "masks" not in found or "masks" not in target:
+        return None
+    kept = found["scores"] >= score_threshold
+    classes = {
+        "predictions": painted(found["masks"][kept], found["labels"][kept], found["scores"][kept]),
+        "ground_truth": painted(target["masks"], target["labels"], -target["masks"].sum((1, 2))),
+    }
+    labels = {0: "background"} | dict(names)
+    return {
+        who: {"mask_data": one.cpu().numpy().astype(np.uint8), "class_labels": labels} for who, one in classes.items()
+    }
 
 
 def _classes_of_pixels(one: FoundSegments | TrueSegments) -> NDArray[np.uint8]:

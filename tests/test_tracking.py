@@ -268,3 +268,45 @@ def test_segments_are_logged_as_class_masks_and_boxes_of_things(tmp_path):
     assert true[0]["box_caption"] == "disc"
     (mask,) = [np.asarray(Image.open(file)) for file in tmp_path.rglob("*.mask.png")]  # equal ones share a file
     assert (np.unique(mask[:, :8]).tolist(), np.unique(mask[:, 8:]).tolist()) == ([0], [1])
+
+
+def square(left, right, top=0, bottom=32):
+    mask = torch.zeros(32, 32, dtype=torch.bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+def test_instance_masks_are_logged_as_class_masks_beside_the_boxes(tmp_path):
+    run = WandbRun(str(tmp_path), id="masks", mode="offline")
+    one = trainer(tmp_path, run)
+    found = {
+        "boxes": torch.tensor([[0.0, 0.0, 20.0, 32.0], [10.0, 0.0, 32.0, 32.0], [0.0, 0.0, 32.0, 32.0]]),
+        "scores": torch.tensor([0.5, 0.9, 0.1]),  # the last is not shown
+        "labels": torch.tensor([1, 2, 1]),
+        "masks": torch.stack([square(0, 20), square(10, 24), square(0, 32)]),
+    }
+    truth = target("img7") | {"masks": square(3, 8, bottom=16)[None]}
+    tracking.log_boxes(one, "previews/detection", [PICTURE], [found], [truth], LABELS, 0.3)
+    tracking.finish(one)
+    (logged,) = [record["history"]["item"] for record in records(tmp_path) if "history" in record]
+    (masks,), (boxes,) = (logged[f"previews/detection.all_{kind}"] for kind in ("masks", "boxes"))
+    (files,) = tmp_path.glob("wandb/offline-run-*/files")
+    predicted, true = (np.asarray(Image.open(files / masks[who]["path"])) for who in ("predictions", "ground_truth"))
+    expected = np.zeros((32, 32), np.uint8)
+    expected[:, :10], expected[:, 10:24] = 1, 2  # where they overlap, the better score
+    assert np.array_equal(predicted, expected)
+    assert np.array_equal(true, 2 * square(3, 8, bottom=16).numpy())
+    assert set(boxes) == {"predictions", "ground_truth"}
+    assert len(json.loads((files / boxes["predictions"]["path"]).read_text())["box_data"]) == 2
+
+
+@pytest.mark.parametrize("strange", [float("nan"), float("inf"), -float("inf")])
+def test_boxes_that_are_not_finite_are_left_out(tmp_path, strange):
+    run = WandbRun(str(tmp_path), id="strange", mode="offline")
+    one = trainer(tmp_path, run)
+    found = FOUND | {"boxes": torch.tensor([[1.0, 2.0, strange, 9.0], [0.0, 0.0, 5.0, 5.0]])}
+    tracking.log_boxes(one, "previews/detection", [PICTURE], [found], [target("img7")], LABELS, 0.1)
+    tracking.finish(one)
+    boxes = [json.loads(file.read_text())["box_data"] for file in tmp_path.rglob("*.boxes2D.json")]
+    assert [box["box_caption"] for box, *others in boxes if box.get("scores") and not others] == ["disc 0.20"]
+    assert list(tmp_path.rglob("*.mask.png")) == [], "without masks there are none"

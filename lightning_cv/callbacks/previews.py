@@ -166,7 +166,8 @@ class Detected(NamedTuple):
 class DetectionPreview(Preview[Detected]):
     """True boxes beside the predicted ones that reach `score_threshold`, which has nothing to do with evaluation.
 
-    W&B gets native boxes with class names and scores.
+    Instance masks, where detections and targets have some, lie over the images in the colours of their classes.
+    W&B gets native boxes with class names and scores, and such masks as native class masks.
     """
 
     name = "detection"
@@ -190,7 +191,7 @@ class DetectionPreview(Preview[Detected]):
         return tile(pairs, columns=2)
 
     def send(self, items: Sequence[Detected], trainer: Trainer, drawn: Picture) -> None:
-        """Images with native boxes."""
+        """Images with native boxes and masks."""
         images, found, targets = zip(*items, strict=True)
         pictures = [picture(image) for image in images]
         label_map = label_map_of(trainer, self)

@@ -38,6 +38,20 @@ def drop_empty(found: FoundSegments) -> FoundSegments:
     return kept
 
 
+def painted(masks: Tensor, labels: Tensor, priority: Tensor) -> Tensor:
+    """Class mask, int64 (H, W), of instance masks (N, H, W) of labels (N,); where they overlap, the highest priority.
+
+    Pixels of no mask are 0, the background.
+
+    >>> painted(torch.tensor([[[True, True, False]], [[False, True, False]]]), torch.tensor([3, 4]), torch.arange(2))
+    tensor([[3, 4, 0]])
+    """
+    canvas = labels.new_zeros(masks.shape[1:])  # (H, W)
+    for number in priority.argsort().tolist():
+        canvas[masks[number]] = labels[number]
+    return canvas
+
+
 def _positions(length: int, scale: float, start: float, limit: int) -> Tensor:
     """Position in the prepared image of each pixel's centre along a side of the file, (length,)."""
     centres = torch.arange(length, dtype=torch.float64) + 0.5

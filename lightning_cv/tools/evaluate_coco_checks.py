@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lightning_cv.datasets.coco_json import Content, entry_of, whole
 from lightning_cv.errors import UserError
-from lightning_cv.tools.data_check_rle import EMPTY, mask_problem
+from lightning_cv.tools.data_check_rle import EMPTY, mask_problem, sound_masks
 
 Size = tuple[int, int] | None  # height and width, None where the ground truth does not say
 
@@ -23,6 +23,7 @@ def refuse_strange_truth(truth: Content, path: Path, kinds: list[str]) -> dict[i
             raise UserError(f"{place} has no name")
         categories[_new_id(entry, place, categories)] = None
     seen: dict[int, None] = {}
+    sound = _sound(truth["annotations"], sizes, kinds)
     for place, entry in _places(truth["annotations"], f"{path}, annotations"):
         if "segments_info" in entry:
             raise UserError(f"{path} is a panoptic json: `coco` takes one of instances, `coco-panoptic` takes this")
@@ -31,7 +32,7 @@ def refuse_strange_truth(truth: Content, path: Path, kinds: list[str]) -> dict[i
         _refuse_box(entry, place)
         if not _number(entry.get("area")) or entry.get("iscrowd") not in (0, 1):
             raise UserError(f"{place} needs area, a number, and iscrowd, 0 or 1")
-        if "segm" in kinds:
+        if "segm" in kinds and not next(sound):
             _refuse_mask(entry, place, sizes[entry["image_id"]], polygons=True)
     return sizes
 
@@ -46,16 +47,25 @@ def refuse_strange_results(
         raise UserError(f"{path} holds no result")
     categories = {entry["id"]: None for entry in truth["categories"]}
     seen: dict[int, None] = {}
+    sound = _sound(results, sizes, kinds)
     for place, entry in _places(results, f"{path}, results"):
         _refuse_unknown(entry, place, sizes, categories, "in the ground truth")
         if not _number(entry.get("score")):
             raise UserError(f"{place}: score {_short(entry.get('score'))} is no finite number")
         if "bbox" in kinds:
             _refuse_box(entry, place)
-        if "segm" in kinds:
+        if "segm" in kinds and not next(sound):
             _refuse_mask(entry, place, sizes[entry["image_id"]], polygons=False)
         if "id" in entry:
             seen[_new_id(entry, place, seen)] = None
+
+
+def _sound(entries: list[object], sizes: dict[int, Size], kinds: list[str]) -> Iterator[bool]:
+    """Whether the mask of each entry needs no second look; nothing where masks are not asked for."""
+    if "segm" not in kinds:
+        return iter(())
+    known = map(entry_of, entries)
+    return sound_masks((entry.get("segmentation"), sizes.get(whole(entry.get("image_id")) or 0)) for entry in known)
 
 
 def _places(entries: list[object], where: str) -> Iterator[tuple[str, Content]]:

@@ -1,5 +1,6 @@
 """Boxes with class names and scores, and the truth beside them. Letters: N boxes of an image; H, W its sides in px."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -7,6 +8,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from lightning_cv.contracts import Detections, DetectionTarget, LabelMap
+from lightning_cv.ops.segments import painted
 from lightning_cv.viz.canvas import (
     FONT_SIZE,
     Colour,
@@ -22,6 +24,7 @@ from lightning_cv.viz.canvas import (
     text_line,
     text_size,
 )
+from lightning_cv.viz.masks import tint_classes
 
 LEGIBLE = 320
 """Shorter side in px to which small images are enlarged so that class names fit."""
@@ -37,7 +40,11 @@ class Tag(NamedTuple):
 
 
 def draw_tags(image: Picture, tags: list[Tag]) -> Picture:
-    """The picture with boxes; their text, if any, is on the upper edge, inside the box where there is no room above."""
+    """The picture with boxes; their text, if any, is on the upper edge, inside the box where there is no room above.
+
+    A box whose corners are not all finite, as a net that diverges may give, is left out.
+    """
+    tags = [tag for tag in tags if all(map(math.isfinite, tag.box))]
     canvas = Image.fromarray(image)
     draw = ImageDraw.Draw(canvas)
     stroke = max(2, round(min(image.shape[:2]) / 200))
@@ -54,14 +61,20 @@ def draw_tags(image: Picture, tags: list[Tag]) -> Picture:
 
 
 def detections_picture(image: Tensor | Picture, detections: Detections, label_map: LabelMap) -> Picture:
-    """The image, enlarged where small, with every detection's box, class name and score in percent."""
+    """The image, enlarged where small, with every detection's box, class name and score in percent.
+
+    Masks, where there are some, lie over the image in the colour of their class, the best score on top.
+    """
+    shown = picture(image)
+    if "masks" in detections:
+        shown = tint_classes(shown, painted(detections["masks"], detections["labels"], detections["scores"]))
     tags = [
         Tag(_corners(box), f"{label_map.name(label)} {score:.0%}", class_colour(label))
         for box, score, label in zip(
             detections["boxes"].tolist(), detections["scores"].tolist(), detections["labels"].tolist(), strict=True
         )
     ]
-    return _scaled(picture(image), tags)
+    return _scaled(shown, tags)
 
 
 def target_picture(image: Tensor | Picture, target: DetectionTarget, label_map: LabelMap) -> Picture:
@@ -78,8 +91,14 @@ def target_picture(image: Tensor | Picture, target: DetectionTarget, label_map: 
 def boxes_beside_truth(
     image: Tensor | Picture, detections: Detections, target: DetectionTarget, label_map: LabelMap
 ) -> Picture:
-    """Truth on the left, detections on the right, each under its heading."""
-    truth = target_picture(image, target, label_map)
+    """Truth on the left, detections on the right, each under its heading; with masks where both have them.
+
+    Of true masks that overlap, the smallest is on top.
+    """
+    base = picture(image)
+    if "masks" in target and "masks" in detections:
+        base = tint_classes(base, painted(target["masks"], target["labels"], -target["masks"].sum((1, 2))))
+    truth = target_picture(base, target, label_map)
     found = detections_picture(image, detections, label_map)
     headings = (f"truth: {len(target['boxes'])}", f"predicted: {len(detections['boxes'])}")
     halves = [
@@ -90,11 +109,14 @@ def boxes_beside_truth(
 
 
 def above_score(detections: Detections, threshold: float) -> Detections:
-    """The detections whose score reaches `threshold`."""
+    """The detections whose score reaches `threshold`, with their masks where they have some."""
     kept = detections["scores"] >= threshold
-    return Detections(
+    above = Detections(
         boxes=detections["boxes"][kept], scores=detections["scores"][kept], labels=detections["labels"][kept]
     )
+    if "masks" in detections:
+        above["masks"] = detections["masks"][kept]
+    return above
 
 
 def _scaled(image: Picture, tags: list[Tag]) -> Picture:

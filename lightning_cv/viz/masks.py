@@ -59,13 +59,12 @@ def display_palette() -> NDArray[np.uint8]:
 
 def overlay(image: Tensor | Picture, mask: Tensor | NDArray[Any], opacity: float = 0.65) -> Picture:
     """The image in grey with its class mask's `display_palette` colours over it; background (0) stays clear."""
-    base, numbers = picture(image), _numbers(mask)
-    if base.shape[:2] != numbers.shape:
-        raise ValueError(f"the mask {numbers.shape} must have the size of its image {base.shape[:2]}")
-    grey = base.mean(axis=2, keepdims=True)
-    mixed = (1 - opacity) * grey + opacity * display_palette()[numbers]
-    coloured: Picture = np.where((numbers > 0)[..., None], mixed, grey).round().astype(np.uint8)
-    return coloured
+    return _blended(picture(image).mean(axis=2, keepdims=True), _numbers(mask), opacity)
+
+
+def tint_classes(image: Tensor | Picture, mask: Tensor | NDArray[Any], opacity: float = 0.5) -> Picture:
+    """The image with its class mask's `display_palette` colours over it; background (0) stays as it is."""
+    return _blended(picture(image), _numbers(mask), opacity)
 
 
 def tint_instances(image: Tensor | Picture, masks: Tensor | NDArray[np.bool_], opacity: float = 0.5) -> Picture:
@@ -109,6 +108,14 @@ def masks_beside_truth(
     )
     present = sorted((set(np.unique(truth).tolist()) | set(np.unique(guess).tolist())) - {0})
     return below([shown, legend(present, label_map, shown.shape[1])])
+
+
+def _blended(base: NDArray[Any], numbers: NDArray[np.int64], opacity: float) -> Picture:
+    if base.shape[:2] != numbers.shape:
+        raise ValueError(f"the mask {numbers.shape} must have the size of its image {base.shape[:2]}")
+    mixed = (1 - opacity) * base + opacity * display_palette()[numbers]
+    coloured: Picture = np.where((numbers > 0)[..., None], mixed, base).round().astype(np.uint8)
+    return coloured
 
 
 def _numbers(mask: Tensor | NDArray[Any]) -> NDArray[np.int64]:

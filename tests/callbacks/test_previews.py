@@ -27,6 +27,7 @@ from lightning_cv.callbacks import (
     ReconstructionPreview,
     SegmentationPreview,
 )
+from lightning_cv.viz.canvas import class_colour
 
 KINDS = {
     "segmentation": (SegmentationPreview, all_disc, mask_batch, MASK_LABELS),
@@ -106,3 +107,25 @@ def test_what_wandb_gets(tmp_path, monkeypatch):
     assert torch.equal(preds[0], torch.ones(16, 16, dtype=torch.int64))
     assert masks[2][0, 0] == 255
     assert len(sent["previews/traversal"][0]) == 1
+
+
+def test_instance_masks_lie_over_the_picture_in_their_classs_colour(tmp_path):
+    batch = box_batch(0, images=1)
+    truth = batch["targets"][0]
+    truth["masks"] = torch.zeros(1, 16, 16, dtype=torch.bool)
+    truth["masks"][:, 2:10, 2:10] = True
+    widths = []
+    for name, label in (("with", 1), ("without", None)):
+        answer = all_found(batch)
+        if label:
+            answer["preds"][0] |= {"masks": truth["masks"].repeat(2, 1, 1)}
+        data = ToyData([batch], BOX_LABELS)
+        task = ToyTask(lambda _, answer=answer: answer)
+        toy_trainer(tmp_path / name, callbacks=[DetectionPreview()]).fit(task, datamodule=data)
+        drawn = np.asarray(Image.open(tmp_path / name / "previews/detection-epoch000.png"))
+        tinted = (drawn == np.array(class_colour(1)) // 2).all(-1)  # half the colour, over black
+        widths.append([int(half.sum()) for half in np.array_split(tinted, 2, axis=1)])
+    (true, found), none = widths
+    assert true > 0.8 * (8 * 20) ** 2 * 0.5  # the object is 8 px of 16, each drawn as 20; names and outlines cover some
+    assert found > 0.5 * true
+    assert none == [0, 0]

@@ -74,3 +74,46 @@ def test_beside_the_truth_even_with_nothing_in_it():
 def test_above_score_includes_the_threshold():
     kept = above_score(found([[0.0, 0.0, 1.0, 1.0]] * 3, [0.9, 0.5, 0.4], [1, 2, 1]), 0.5)
     assert kept["labels"].tolist() == [1, 2]
+
+
+def test_above_score_keeps_the_masks_of_what_it_keeps():
+    masks = torch.arange(3)[:, None, None] == torch.arange(3)[None, :, None].expand(1, 3, 2)  # row n is of mask n
+    both = found([[0.0, 0.0, 1.0, 1.0]] * 3, [0.4, 0.9, 0.5], [1, 2, 1]) | {"masks": masks}
+    assert torch.equal(above_score(both, 0.5)["masks"], masks[1:])
+    assert "masks" not in above_score(found([], [], []), 0.5)
+
+
+def test_the_best_scores_mask_is_on_top_and_the_picture_stays_beside_it():
+    image = torch.full((3, 400, 400), 0.2)
+    masks = torch.zeros(2, 400, 400, dtype=torch.bool)
+    masks[0, :, 100:300] = True
+    masks[1, :, 200:400] = True
+    both = found([[-9.0, -9.0, -8.0, -8.0]] * 2, [0.9, 0.5], [1, 2]) | {"masks": masks}
+    row = detections_picture(image, both, LABELS)[200].astype(int)
+    mixed = {label: (51 + np.array(class_colour(label))) / 2 for label in (1, 2)}
+    assert (row[:100] == 51).all()
+    assert np.abs(row[100:300] - mixed[1]).max() <= 0.5
+    assert np.abs(row[300:] - mixed[2]).max() <= 0.5
+
+
+def test_masks_of_the_truth_are_shown_beside_masks_only_and_the_smaller_is_on_top():
+    image, box = torch.zeros(3, 320, 320), [[-9.0, -9.0, -8.0, -8.0]]
+    masks = torch.zeros(2, 320, 320, dtype=torch.bool)
+    masks[0, 100:200, 100:200] = True
+    masks[1] = True
+    truth = target(box * 2, [1, 2], [False, False]) | {"masks": masks}
+    guess = found(box, [0.9], [1])
+    plain = boxes_beside_truth(image, guess, target(box * 2, [1, 2], [False, False]), LABELS)
+    assert np.array_equal(boxes_beside_truth(image, guess, truth, LABELS), plain)
+    shown = boxes_beside_truth(image, guess | {"masks": masks[:1]}, truth, LABELS)
+    top = shown.shape[0] - 320  # below the heading
+    assert np.abs(shown[top + 150, 150] - np.array(class_colour(1)) / 2).max() <= 0.5
+    assert np.abs(shown[top + 50, 150] - np.array(class_colour(2)) / 2).max() <= 0.5
+
+
+def test_boxes_that_are_not_finite_are_left_out():
+    nan, inf = float("nan"), float("inf")
+    boxes = [[nan, 1.0, 9.0, 9.0], [0.0, 0.0, inf, 20.0], [50.0, 50.0, 90.0, 90.0]]
+    image = torch.zeros(3, 400, 400)
+    alone = detections_picture(image, found(boxes[2:], [0.5], [2]), LABELS)
+    assert np.array_equal(detections_picture(image, found(boxes, [0.5] * 3, [1, 1, 2]), LABELS), alone)
