@@ -227,5 +227,5 @@ def move_to_cpu(values: Any) -> Any:  # Any: tensors in lists and dicts of any m
 def _save(drawn: Picture, path: Path) -> None:
     """Write beside and rename, so that a kill never leaves half a picture."""
     part = path.with_name(f".{path.stem}.part.png")
-    Image.fromarray(drawn).save(part)
+    Image.fromarray(drawn).save(part, compress_level=1)
     os.replace(part, path)
