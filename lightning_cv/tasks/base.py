@@ -10,12 +10,15 @@ from typing import Any, ClassVar
 import torch
 from lightning import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_cv.contracts import LabelMap
+from lightning_cv.scalars import log_of_step
 from lightning_cv.schedules import Schedule
+from lightning_cv.tasks.unmarked import Unmarked
 
 CHECKPOINT_KEY = "lightning_cv"
 """Where a checkpoint keeps what it needs to be used without its run: task, classes, configuration."""
@@ -73,12 +76,15 @@ class Task(LightningModule):
             del self.hparams[name]
 
     def setup(self, stage: str) -> None:
-        """Compare the net with the data, and lay the net's weights out for convolutions."""
+        """Compare the net with the data, lay the net's weights out for convolutions, drop marks for no profiler."""
         datamodule = getattr(self.trainer, "datamodule", None)
         if datamodule is not None:
             self.label_map = datamodule.label_map
             self.check_classes(datamodule.label_map)
         self.net.to(memory_format=torch.channels_last)
+        trainer: Any = self.trainer  # its profiler is not declared: a connector sets it
+        if type(trainer.profiler) is PassThroughProfiler:
+            trainer.profiler = Unmarked()
 
     def check_classes(self, label_map: LabelMap) -> None:
         """Raise where the net and the data disagree on the number of classes."""
@@ -134,7 +140,8 @@ class Task(LightningModule):
     def log_terms(self, stage: str, terms: Mapping[str, Tensor], batch_size: int) -> None:
         """Log scalars as `stage/name`: in training at the logging interval, otherwise averaged over the epoch.
 
-        Training steps in between only leave their `latest_terms`: to log is a tenth of a small net's step.
+        The progress bar shows "loss". Training steps in between only leave their `latest_terms`: to log is a tenth of a
+        small net's step.
         """
         values = {name: value.detach() for name, value in terms.items()}
         if stage != "train":
@@ -149,19 +156,7 @@ class Task(LightningModule):
         self.latest_terms = values
         if self._step_is_logged():
             for name, value in values.items():
-                self._log_in_training(name, value, batch_size)
-
-    def _log_in_training(self, name: str, value: Tensor, batch_size: int) -> None:
-        """Log a scalar of this step; "loss" is shown in the progress bar, too.
-
-        Where the same was logged before in this run, only Lightning's own last step of `log` is left: the checks before
-        it look at every attribute of the stored value, a third of a millisecond a name.
-        """
-        results, key = self.trainer._results, f"training_step.train/{name}"
-        if results is not None and key in results and self.trainer.fit_loop.epoch_loop.batch_progress.current.ready > 1:
-            results.update_metrics(key, value, batch_size)
-            return
-        self.log(f"train/{name}", value, prog_bar=name == "loss", batch_size=batch_size, on_step=True, on_epoch=False)
+                log_of_step(self.trainer, self, f"train/{name}", value, in_progress_bar=name == "loss")
 
     def _step_is_logged(self) -> bool:
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # its logger connector sets it
