@@ -37,6 +37,7 @@ from torchvision.datasets import MNIST
 
 from lightning_cv.callbacks import GradientNorm, LikelihoodMetrics, NanGuard, ProgressLines, Throughput
 from lightning_cv.callbacks.reproducible import CounterRandomness
+from lightning_cv.cli.gpus import hide_missing_gpus
 from lightning_cv.cli.memory import keep_freed_memory
 from lightning_cv.datamodules import MNISTDataModule
 from lightning_cv.models import MLPVAE, ConvVAE
@@ -195,7 +196,8 @@ def one_way(root: str, way: str, name: str, steps: int) -> float:
     warnings.simplefilter("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     if way == "ours":
-        keep_freed_memory()  # as the command line does
+        keep_freed_memory()  # both as the command line does
+        hide_missing_gpus()
     size, make = NETS[name]
     with tempfile.TemporaryDirectory() as scratch:
         for count in (20, steps):

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "lightning_cv"
 LEVELS = [
     {"__init__", "contracts", "errors"},
     {"ops"},
-    {"models", "metrics", "datasets", "viz", "transforms", "tracking", "schedules"},
+    {"models", "metrics", "datasets", "viz", "transforms", "tracking", "schedules", "scalars"},
     {"tasks", "datamodules", "callbacks", "checkpoints"},
     {"tools"},
     {"cli", "sweeps"},

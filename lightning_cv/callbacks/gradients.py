@@ -4,6 +4,8 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
+from lightning_cv.scalars import log_of_step
+
 
 class GradientNorm(Callback):
     """`train/gradient_norm`, over all parameters, in the steps that are logged.
@@ -22,12 +24,12 @@ class GradientNorm(Callback):
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # its logger connector sets it
         if not every or (trainer.global_step + 1) % every:
             return
-        pl_module.log("train/gradient_norm", _norm(pl_module))
+        log_of_step(trainer, pl_module, "train/gradient_norm", _norm(pl_module))
         if self.per_child:
             net = getattr(pl_module, "net", pl_module)
             for name, child in net.named_children():
                 if any(parameter.grad is not None for parameter in child.parameters()):
-                    pl_module.log(f"train/gradient_norm/{name}", _norm(child))
+                    log_of_step(trainer, pl_module, f"train/gradient_norm/{name}", _norm(child))
 
 
 def _norm(module: torch.nn.Module) -> torch.Tensor:

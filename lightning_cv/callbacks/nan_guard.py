@@ -1,6 +1,7 @@
 """Stops a run at the first loss that is not a number, before it reaches the weights."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ class NanGuard(Callback):
         """Raise where the loss is not finite."""
         if trainer.global_step % self.every_n_steps:
             return
-        bad = not bool(loss.isfinite().all())
+        bad = not math.isfinite(loss.item())
         if trainer.world_size > 1:  # a process that went on alone would wait for the others' gradients
             stopped = trainer.strategy.reduce_boolean_decision(bad, all=False)
             if stopped and not bad:

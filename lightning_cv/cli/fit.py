@@ -24,6 +24,7 @@ from lightning_cv.checkpoints import AtomicCheckpointIO, load_checkpoint, refuse
 from lightning_cv.cli import record, run_folder
 from lightning_cv.cli.diagnose import constructor_words, explain, unknown_section
 from lightning_cv.cli.experiments import expand_configs
+from lightning_cv.cli.gpus import hide_missing_gpus
 from lightning_cv.cli.memory import keep_freed_memory
 from lightning_cv.cli.settings import Settings, checkpoint_to_test, differences, untrained, without_objects
 from lightning_cv.cli.target import Target
@@ -236,6 +237,7 @@ def launch(
         experiment: name of the run's parent folder; by default that of the last --config.
     """
     keep_freed_memory()
+    hide_missing_gpus()
     typed, argv = argv, _with_ckpt_spelled(argv)
     ckpt = _option(argv, "--ckpt")
     if verb != "fit" and ckpt is None and not {"-h", "--help", "--print_config"} & set(argv):

@@ -10,12 +10,15 @@ from typing import Any, ClassVar
 import torch
 from lightning import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_cv.contracts import LabelMap
+from lightning_cv.scalars import log_of_step
 from lightning_cv.schedules import Schedule
+from lightning_cv.tasks.unmarked import Unmarked
 
 CHECKPOINT_KEY = "lightning_cv"
 """Where a checkpoint keeps what it needs to be used without its run: task, classes, configuration."""
@@ -52,6 +55,13 @@ class Task(LightningModule):
         self.label_map: LabelMap | None = None
         self.latest_terms: dict[str, Tensor] = {}
 
+    def __setattr__(self, name: str, value: Any) -> None:  # Any: as of every module
+        """Set an attribute. Lightning sets this one 40 times a step; a module's own look at it costs 2 us each time."""
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     def keep_settings(self) -> None:
         """Store the caller's constructor arguments that are plain values, so that any checkpoint loads safely.
 
@@ -66,12 +76,15 @@ class Task(LightningModule):
             del self.hparams[name]
 
     def setup(self, stage: str) -> None:
-        """Compare the net with the data, and lay the net's weights out for convolutions."""
+        """Compare the net with the data, lay the net's weights out for convolutions, drop marks for no profiler."""
         datamodule = getattr(self.trainer, "datamodule", None)
         if datamodule is not None:
             self.label_map = datamodule.label_map
             self.check_classes(datamodule.label_map)
         self.net.to(memory_format=torch.channels_last)
+        trainer: Any = self.trainer  # its profiler is not declared: a connector sets it
+        if type(trainer.profiler) is PassThroughProfiler:
+            trainer.profiler = Unmarked()
 
     def check_classes(self, label_map: LabelMap) -> None:
         """Raise where the net and the data disagree on the number of classes."""
@@ -127,21 +140,23 @@ class Task(LightningModule):
     def log_terms(self, stage: str, terms: Mapping[str, Tensor], batch_size: int) -> None:
         """Log scalars as `stage/name`: in training at the logging interval, otherwise averaged over the epoch.
 
-        Training steps in between only leave their `latest_terms`: to log is a tenth of a small net's step.
+        The progress bar shows "loss". Training steps in between only leave their `latest_terms`: to log is a tenth of a
+        small net's step.
         """
-        if stage == "train":
-            self.latest_terms = {name: value.detach() for name, value in terms.items()}
-            if not self._step_is_logged():
-                return
-        self.log_dict(
-            {f"{stage}/{name}": value.detach() for name, value in terms.items()},
-            batch_size=batch_size,
-            sync_dist=stage != "train",
-            on_step=stage == "train",
-            on_epoch=stage != "train",
-        )
-        if stage == "train" and "loss" in terms:
-            self.log("loss", terms["loss"].detach(), prog_bar=True, logger=False)
+        values = {name: value.detach() for name, value in terms.items()}
+        if stage != "train":
+            self.log_dict(
+                {f"{stage}/{name}": value for name, value in values.items()},
+                batch_size=batch_size,
+                sync_dist=True,
+                on_step=False,
+                on_epoch=True,
+            )
+            return
+        self.latest_terms = values
+        if self._step_is_logged():
+            for name, value in values.items():
+                log_of_step(self.trainer, self, f"train/{name}", value, in_progress_bar=name == "loss")
 
     def _step_is_logged(self) -> bool:
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # its logger connector sets it

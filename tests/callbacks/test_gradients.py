@@ -11,14 +11,14 @@ class Seen(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1), torch.nn.ReLU())
-        self.logged = {}
+        self.logged, self._current_fx_name = {}, "on_before_optimizer_step"
 
-    def log(self, name, value):
+    def log(self, name, value, *, prog_bar, on_step, on_epoch):
         self.logged[name] = float(value)
 
 
 def test_the_norms_by_hand():
-    task, trainer = Seen(), type("Trainer", (), {"global_step": 9, "log_every_n_steps": 10})()
+    task, trainer = Seen(), type("Trainer", (), {"global_step": 9, "log_every_n_steps": 10, "_results": None})()
     first, second = task.net[0], task.net[1]
     first.weight.grad = torch.tensor([[3.0, 0.0], [0.0, 4.0]])
     second.bias.grad = torch.tensor([12.0])

@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+from oracles.toy_training import toy_trainer
 from torch import nn
 
 from lightning_cv.tasks.base import Task
@@ -73,3 +74,22 @@ def test_frozen_parameters_are_in_no_group_and_no_key_may_name_them():
 def test_an_optimizer_without_decay_cannot_scale_it():
     with pytest.raises(ValueError, match="Rprop has no weight decay to scale"):
         rates(partial(torch.optim.Rprop, lr=0.1), decay_scales={"*.bias": 0.0})
+
+
+@pytest.mark.parametrize("chosen", [None, "simple"])
+def test_only_the_profiler_that_nobody_chose_is_replaced(tmp_path, chosen):
+    trainer = toy_trainer(tmp_path, profiler=chosen)
+    task = Plain(net(), SGD)
+    before, task.trainer = trainer.profiler, trainer
+    task.setup("fit")
+    assert (trainer.profiler is before) == (chosen == "simple")
+    with trainer.profiler.profile("something"):
+        assert type(trainer.profiler).__name__ == ("Unmarked" if chosen is None else "SimpleProfiler")
+
+
+def test_what_lightning_says_about_hooks_is_set_and_read_as_before():
+    task = Plain(net(), SGD)
+    task._current_fx_name = "training_step"
+    assert task._current_fx_name == "training_step"
+    task.extra = nn.Linear(1, 1)
+    assert "extra.weight" in dict(task.named_parameters())
