@@ -5,7 +5,17 @@ import torch
 
 from lightning_cv.callbacks import NMSPreview
 from lightning_cv.contracts import LabelMap
-from lightning_cv.models import FPN, SSD, CornerNet, SmallBackbone, StackedHourglass
+from lightning_cv.models import (
+    FPN,
+    SSD,
+    CornerNet,
+    ExtractionBackbone,
+    SmallBackbone,
+    StackedHourglass,
+    TinyDarknetBackbone,
+    TinyYOLOv2,
+    YOLOv1,
+)
 
 
 def nets():
@@ -14,10 +24,12 @@ def nets():
     return [
         SSD(FPN(SmallBackbone(width=4), channels=8), 2).eval(),
         CornerNet(backbone, 2, hidden=8, tag_distance=100.0).eval(),
+        YOLOv1(ExtractionBackbone(width=4, halvings=4), 2, side=4, hidden=32).eval(),
+        TinyYOLOv2(TinyDarknetBackbone(width=4, max_channels=32), 2, channels=32).eval(),
     ]
 
 
-@pytest.mark.parametrize("net", nets(), ids=["ssd", "cornernet"])
+@pytest.mark.parametrize("net", nets(), ids=["ssd", "cornernet", "yolo v1", "yolo v2"])
 def test_the_first_images_are_drawn_from_the_nets_candidates(net):
     trainer = SimpleNamespace(datamodule=SimpleNamespace(label_map=LabelMap(("a", "b"), 1, (1, 2))))
     module = SimpleNamespace(net=net, device=torch.device("cpu"))

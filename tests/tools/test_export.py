@@ -5,7 +5,20 @@ import torch
 from torch import nn
 
 from lightning_cv.errors import UserError
-from lightning_cv.models import FCN, FPN, SSD, ConvAutoencoder, ConvVAE, CornerNet, SmallBackbone, StackedHourglass
+from lightning_cv.models import (
+    FCN,
+    FPN,
+    SSD,
+    ConvAutoencoder,
+    ConvVAE,
+    CornerNet,
+    ExtractionBackbone,
+    SmallBackbone,
+    StackedHourglass,
+    TinyDarknetBackbone,
+    TinyYOLOv2,
+    YOLOv1,
+)
 from lightning_cv.tools.export import Exportable, compare, export, exportable
 
 
@@ -17,6 +30,8 @@ def cornernet() -> nn.Module:
 NETS = {
     "ssd": (lambda: SSD(FPN(SmallBackbone(width=4), channels=8), 3), (3, 64, 96)),
     "cornernet": (cornernet, (3, 64, 96)),
+    "yolo v1": (lambda: YOLOv1(ExtractionBackbone(width=4, halvings=4), 3, side=4, hidden=32), (3, 64, 64)),
+    "yolo v2": (lambda: TinyYOLOv2(TinyDarknetBackbone(width=4, max_channels=32), 3, channels=32), (3, 64, 96)),
     "fcn": (lambda: FCN(SmallBackbone(width=4), 4), (3, 64, 96)),
     "vae": (lambda: ConvVAE(16, width=4, hidden=8), (1, 16, 16)),
     "autoencoder": (lambda: ConvAutoencoder(16, width=4, hidden=8), (1, 16, 16)),
@@ -24,6 +39,8 @@ NETS = {
 OUTPUTS = {
     "ssd": ["boxes", "scores"],
     "cornernet": ["boxes", "scores"],
+    "yolo v1": ["boxes", "scores"],
+    "yolo v2": ["boxes", "scores"],
     "fcn": ["logits"],
     "vae": ["mean", "log_var", "logits"],
     "autoencoder": ["mean", "logits"],
@@ -51,7 +68,7 @@ def test_a_traced_file_says_what_the_net_says_also_of_more_images(name: str, tmp
 
 
 @pytest.mark.parametrize(
-    "name", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("ssd", "cornernet", "fcn")), "vae"]
+    "name", [*(pytest.param(name, marks=pytest.mark.slow) for name, (_, shape) in NETS.items() if shape[0] == 3), "vae"]
 )
 def test_an_onnx_file_says_what_the_net_says_of_any_number_of_images(name: str, tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx", reason="needs the extra `export`")

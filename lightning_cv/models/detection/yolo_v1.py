@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_cv.contracts import Backbone, Detections, DetectionTarget
+from lightning_cv.contracts import Backbone, Candidates, Detections, DetectionTarget
 from lightning_cv.models.backbones.darknet import SLOPE
 from lightning_cv.ops.boxes import clip_boxes
 from lightning_cv.ops.nms import class_wise_nms
@@ -105,24 +105,30 @@ class YOLOv1(nn.Module):
     @torch.no_grad()
     def detect(self, images: Tensor) -> list[Detections]:
         """Detections of each image, cut to it, best score first: confidence times class score."""
+        found = self.candidates(images)
+        number = found.boxes.shape[1]
+        return [
+            class_wise_nms(
+                boxes,
+                scores,
+                score_threshold=self.score_threshold,
+                iou_threshold=self.nms_threshold,
+                top_before=number,
+                top_after=number * self.num_classes,
+            )
+            for boxes, scores in zip(*found, strict=True)
+        ]
+
+    @torch.no_grad()
+    def candidates(self, images: Tensor) -> Candidates:
+        """The B boxes of every cell, cut to the image, with confidence times class score, before NMS."""
         outputs = self(images)
         height, width = self.image_size
         sure, names = outputs.confidences.clamp(min=0), outputs.classes.clamp(min=0)
         scores = (sure[..., None] * names[:, :, None]).clamp(max=1)  # (N, S*S, B, K)
         boxes = decode_grid(outputs.boxes, self.side) * scores.new_tensor([width, height, width, height])
         boxes = clip_boxes(boxes, height, width)  # (N, S*S, B, 4)
-        candidates = boxes.shape[1] * boxes.shape[2]
-        return [
-            class_wise_nms(
-                image_boxes,
-                image_scores,
-                score_threshold=self.score_threshold,
-                iou_threshold=self.nms_threshold,
-                top_before=candidates,
-                top_after=candidates * self.num_classes,
-            )
-            for image_boxes, image_scores in zip(boxes.flatten(1, 2), scores.flatten(1, 2), strict=True)
-        ]
+        return Candidates(boxes.flatten(1, 2), scores.flatten(1, 2))
 
 
 def _linear(inputs: int, outputs: int) -> nn.Linear:

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from lightning_cv.contracts import Backbone, Detections, DetectionTarget
+from lightning_cv.contracts import Backbone, Candidates, Detections, DetectionTarget
 from lightning_cv.models.backbones.darknet import DarknetConv
 from lightning_cv.ops.boxes import clip_boxes
 from lightning_cv.ops.nms import class_wise_nms
@@ -96,21 +96,26 @@ class TinyYOLOv2(nn.Module):
     @torch.no_grad()
     def detect(self, images: Tensor) -> list[Detections]:
         """Detections of each image, cut to it, best score first: objectness times class probability."""
-        outputs = self(images).float()
-        scores = outputs[..., 4:5].sigmoid() * outputs[..., 5:].softmax(dim=-1)  # (N, H, W, A, K)
-        boxes = decode_region(outputs, self.anchors) * self.stride
-        boxes = clip_boxes(boxes, images.shape[-2], images.shape[-1])  # (N, H, W, A, 4)
         return [
             class_wise_nms(
-                image_boxes,
-                image_scores,
+                boxes,
+                scores,
                 score_threshold=self.score_threshold,
                 iou_threshold=self.nms_threshold,
                 top_before=self.top_before,
                 top_after=self.top_after,
             )
-            for image_boxes, image_scores in zip(boxes.flatten(1, 3), scores.flatten(1, 3), strict=True)
+            for boxes, scores in zip(*self.candidates(images), strict=True)
         ]
+
+    @torch.no_grad()
+    def candidates(self, images: Tensor) -> Candidates:
+        """The box of every predictor, cut to the image, with objectness times class probability, before NMS."""
+        outputs = self(images).float()
+        scores = outputs[..., 4:5].sigmoid() * outputs[..., 5:].softmax(dim=-1)  # (N, H, W, A, K)
+        boxes = decode_region(outputs, self.anchors) * self.stride
+        boxes = clip_boxes(boxes, images.shape[-2], images.shape[-1])  # (N, H, W, A, 4)
+        return Candidates(boxes.flatten(1, 3), scores.flatten(1, 3))
 
 
 def _processes() -> int:
