@@ -75,6 +75,13 @@ class DetectionTarget(TypedDict):
     masks: NotRequired[Tensor]  # bool (N, H, W)
 
 
+class RunLengths(TypedDict):
+    """An instance mask as COCO compresses it."""
+
+    size: list[int]  # height, width
+    counts: str
+
+
 class TrueSegments(TypedDict):
     """The division of an image into segments."""
 

@@ -20,7 +20,7 @@ from PIL import Image
 from pycocotools import mask as rle
 
 from lightning_cv.callbacks import DetectionMetrics, PanopticMetrics, SavePredictions
-from lightning_cv.callbacks.metrics import COCO_NAMES
+from lightning_cv.callbacks.metrics import COCO_MASK_NAMES, COCO_NAMES
 from lightning_cv.contracts import LabelMap, Placement
 from lightning_cv.tools import evaluate
 
@@ -84,7 +84,7 @@ def mask_batch_in_a_border():
     targets = [
         {"image_id": str(number), "boxes": torch.tensor([box_of(mask, 2, 6, 4)], dtype=torch.float32),
          "labels": torch.tensor([label + 1]), "difficult": torch.tensor([False]), "original_size": (12, 20),
-         "placement": SHOWN}
+         "placement": SHOWN, "masks": in_the_picture(mask)[None]}
         for number, (mask, label) in OBJECTS.items()
     ]  # fmt: skip
     return {"images": torch.zeros(3, 3, 32, 64), "targets": targets}
@@ -119,7 +119,7 @@ def instances_json(path):
 
 @pytest.fixture
 def coco_run(tmp_path):
-    metrics = DetectionMetrics(coco="test", errors="never")
+    metrics = DetectionMetrics(coco="test", errors="never", per_class=True)
     measured = figures_of(tmp_path / "saved", [mask_batch_in_a_border()], masks_found, GAPS, metrics)
     return measured, tmp_path / "saved", instances_json(tmp_path / "gt.json")
 
@@ -135,12 +135,17 @@ def test_coco_boxes(coco_run, capsys):
 
 
 def test_coco_masks_in_the_pixels_of_the_file(coco_run, capsys):
-    _, saved, truth = coco_run
+    measured, saved, truth = coco_run
     rows = json.loads((saved / "segm_results.json").read_text())
     assert [(row["image_id"], row["category_id"], row["score"]) for row in rows] == [(17, 7, 0.75), (18, 90, 0.75)]
     for row in rows:
         np.testing.assert_array_equal(rle.decode(row["segmentation"]), FOUND[row["image_id"]])
     found = evaluated(capsys, "coco", "--gt", truth, "--pred", saved / "segm_results.json", "--iou-type", "segm")
+    for ours, theirs in COCO_MASK_NAMES.items():
+        value = measured.get(f"test/{ours}")
+        assert found["figures"][f"segm_{theirs}"] == (None if value is None else pytest.approx(value, abs=1e-6))
+    for name in ("disc", "star"):
+        assert found["per_class"][name]["segm_AP"] == pytest.approx(measured[f"test/mask_ap_{name}"], abs=1e-6)
     assert found["figures"]["segm_AP"] == pytest.approx((51 / 101 + 0.3) / 2)
     assert found["figures"]["segm_AP50"] == pytest.approx((51 / 101 + 1.0) / 2)
     assert found["figures"]["segm_AP75"] == pytest.approx(51 / 101 / 2)
