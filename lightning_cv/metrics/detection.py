@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as rle
 from torch import Tensor
 
-from lightning_cv.contracts import Detections, DetectionTarget, RunLengths
+from lightning_cv.contracts import Detections, DetectionTarget, Placement, RunLengths
 from lightning_cv.metrics.coco import box_figures, mask_figures
 from lightning_cv.metrics.coco_results import CocoFigures
 from lightning_cv.metrics.records import ImageRecords
@@ -57,10 +57,14 @@ class DetectionRecords(ImageRecords[ImageResult]):
         self._check(record, target["image_id"])
         if not (self.masks and "masks" in found and "masks" in target):
             return record
-        return record._replace(
-            masks=_run_lengths(found["masks"], len(record.boxes), target, image_size, "detection"),
-            true_masks=_run_lengths(target["masks"], len(record.true_boxes), target, image_size, "object"),
-        )
+        size, there, image = target["original_size"], placement_of(target, image_size), f"image {target['image_id']}"
+        check_masks(found["masks"], len(record.boxes), image_size, f"{image}: detection masks")
+        masks = _run_lengths(found["masks"], there, size)
+        if "file_masks" in target:
+            check_masks(target["file_masks"], len(record.true_boxes), size, f"{image}: object masks of the file")
+            return record._replace(masks=masks, true_masks=_run_lengths(target["file_masks"], Placement(1, 1), size))
+        check_masks(target["masks"], len(record.true_boxes), image_size, f"{image}: object masks")
+        return record._replace(masks=masks, true_masks=_run_lengths(target["masks"], there, size))
 
     def _check(self, record: ImageResult, image_id: str) -> None:
         for what, boxes, labels in (
@@ -133,8 +137,7 @@ class COCOMeanAP(DetectionRecords):
 class COCOMaskAP(DetectionRecords):
     """COCO's AP of instance masks, mean over IoU .50 to .95, in the pixels of the files.
 
-    Masks of detections and objects are brought there as `ops.masks` says: what a smaller prepared image does not show
-    of an object is not asked for.
+    Masks of detections are brought there as `ops.masks` says, those of objects where the target has none of the file.
     """
 
     def __init__(self, num_classes: int, **kwargs: Any) -> None:  # kwargs: torchmetrics' own settings
@@ -157,13 +160,9 @@ def in_pixels_of_the_file(boxes: Tensor, target: DetectionTarget, image_size: Se
     return moved
 
 
-def _run_lengths(
-    masks: Tensor, count: int, target: DetectionTarget, image_size: Sequence[int], what: str
-) -> list[RunLengths]:
+def _run_lengths(masks: Tensor, placement: Placement, size: tuple[int, int]) -> list[RunLengths]:
     """Masks of a prepared image as those of its file, compressed."""
-    check_masks(masks, count, image_size, f"image {target['image_id']}: {what} masks")
-    size = target["original_size"]
-    shown = masks_in_file_pixels(masks, placement_of(target, image_size), size)
+    shown = masks_in_file_pixels(masks, placement, size)
     return [RunLengths(size=list(size), counts=rle.encode(mask)["counts"].decode("ascii")) for mask in shown]
 
 

@@ -27,7 +27,7 @@ def masks_in_file_pixels(masks: Tensor, placement: Placement, size: tuple[int, i
 
 
 def check_masks(masks: Tensor, count: int, shape: Sequence[int], what: str) -> None:
-    """An error that begins with `what`, unless masks are bool (count, H, W) in the prepared image's `shape` (H, W)."""
+    """An error that begins with `what`, unless masks are bool (count, H, W) with the image's `shape` (H, W)."""
     wanted = (count, *shape)
     if masks.dtype != torch.bool or masks.shape != wanted:
         raise ValueError(

@@ -1,6 +1,7 @@
 """What `SavePredictions` writes, `evaluate` scores as the metrics of the same test did."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +23,9 @@ from pycocotools import mask as rle
 from lightning_cv.callbacks import DetectionMetrics, PanopticMetrics, SavePredictions
 from lightning_cv.callbacks.metrics import COCO_MASK_NAMES, COCO_NAMES
 from lightning_cv.contracts import LabelMap, Placement
+from lightning_cv.datamodules import DrawnInstancesDataModule
 from lightning_cv.tools import evaluate
+from lightning_cv.transforms import DetectionEval
 
 GAPS = LabelMap(("disc", "star"), 1, (7, 90))
 """Category ids with a gap, as COCO has them."""
@@ -149,6 +152,39 @@ def test_coco_masks_in_the_pixels_of_the_file(coco_run, capsys):
     assert found["figures"]["segm_AP"] == pytest.approx((51 / 101 + 0.3) / 2)
     assert found["figures"]["segm_AP50"] == pytest.approx((51 / 101 + 1.0) / 2)
     assert found["figures"]["segm_AP75"] == pytest.approx(51 / 101 / 2)
+
+
+def moved_masks(batch):
+    """Every object, its mask moved by a pixel or two and its box with it, and again under the next class."""
+    preds = []
+    for number, target in enumerate(batch["targets"]):
+        steps = torch.arange(len(target["labels"])) % 3
+        masks = [mask.roll((int(step), number % 2), (0, 1)) for mask, step in zip(target["masks"], steps, strict=True)]
+        labels = torch.cat([target["labels"], target["labels"] % 10 + 1])
+        scores = ((torch.arange(len(labels)) * 37 + 11 * number) % 101 / 101).float()
+        preds.append({"boxes": target["boxes"].repeat(2, 1), "labels": labels, "scores": scores,
+                      "masks": torch.stack([*masks, *masks])})  # fmt: skip
+    return {"preds": preds, "targets": batch["targets"], "image_ids": [t["image_id"] for t in batch["targets"]]}
+
+
+@pytest.mark.parametrize("side", [40, 64, 150])
+def test_drawn_masks_score_as_the_test_did_in_pictures_of_any_size(tmp_path, capsys, side):
+    data = DrawnInstancesDataModule(
+        str(tmp_path), train=1, val=1, test=6, size=64, batch_size=6, eval_transform=DetectionEval(side)
+    )
+    callbacks = [DetectionMetrics(errors="never", per_class=True), SavePredictions(str(tmp_path / "saved"))]
+    trainer = toy_trainer(tmp_path / "run", callbacks=callbacks)
+    measured = trainer.test(ToyTask(moved_masks), datamodule=data, verbose=False)[0]
+    (truth,) = Path(data.root).rglob("instances_test*.json")
+    results = tmp_path / "saved/segm_results.json"
+    found = evaluated(capsys, "coco", "--gt", truth, "--pred", results, "--iou-type", "segm")
+    for ours, theirs in COCO_MASK_NAMES.items():
+        value = measured.get(f"test/{ours}")
+        assert found["figures"][f"segm_{theirs}"] == (None if value is None else pytest.approx(value, abs=1e-6))
+    for name, row in found["per_class"].items():
+        value = measured.get(f"test/mask_ap_{name}")
+        assert row["segm_AP"] == (None if value is None else pytest.approx(value, abs=1e-6))
+    assert 0.1 < found["figures"]["segm_AP"] < 0.9
 
 
 def test_masks_have_no_place_in_other_formats(tmp_path):

@@ -110,6 +110,21 @@ def test_masks_of_a_doubled_picture_with_a_border_are_those_of_the_file():
     assert metric.compute().item() == pytest.approx(0.7)
 
 
+def test_objects_are_those_of_the_file_even_where_a_smaller_picture_does_not_show_all_of_them():
+    fine = rectangle(0, 0, 10, 10)
+    fine[0, 0] = fine[9, 9] = False
+    halved = fine[1::2, 1::2]
+    truth = target("a", [fine], placement=Placement(0.5, 0.5), file_masks=fine[None]) | {"masks": halved[None]}
+    metric = COCOMaskAP(1)
+    metric.update([found([fine]) | {"masks": halved[None]}], [truth], (HEIGHT // 2, WIDTH // 2))
+    (record,) = metric.records.values()
+    np.testing.assert_array_equal(rle.decode(record.true_masks[0]), fine.numpy())
+    assert rle.area(record.masks[0]) == 96  # of 98, and one of them where there is nothing
+    assert metric.compute().item() == pytest.approx(1.0)  # 95 / 99
+    with pytest.raises(ValueError, match=r"image a: object masks of the file must be bool and .* \(1, 20, 30\), got"):
+        metric.update([found([])], [truth | {"file_masks": halved[None]}], (HEIGHT, WIDTH))
+
+
 def test_masks_are_kept_only_where_asked_for():
     metric = VOCMeanAP(1)
     metric.update([found([OBJECT])], [target("a", [OBJECT])], (HEIGHT, WIDTH))
