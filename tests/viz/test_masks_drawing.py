@@ -28,8 +28,6 @@ def test_the_palette_is_vocs():
 
 @pytest.mark.data
 def test_the_palette_equals_that_of_a_real_mask_file(shared_data):
-    from PIL import Image
-
     file = next((shared_data / "VOCdevkit/VOC2007/SegmentationClass").glob("*.png"))
     with Image.open(file) as image:
         assert np.array_equal(
