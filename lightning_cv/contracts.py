@@ -73,6 +73,14 @@ class DetectionTarget(TypedDict):
     crowd: NotRequired[Tensor]  # bool (N,): COCO's "iscrowd"; absent where the data set has no such mark
     areas: NotRequired[Tensor]  # float64 (N,) px^2 of the file: COCO's "area"; absent where boxes stand for themselves
     masks: NotRequired[Tensor]  # bool (N, H, W)
+    file_masks: NotRequired[Tensor]  # of evaluation images: the masks in the file's own pixels, of its size
+
+
+class RunLengths(TypedDict):
+    """An instance mask as COCO compresses it."""
+
+    size: list[int]  # height, width
+    counts: str
 
 
 class TrueSegments(TypedDict):

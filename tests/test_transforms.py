@@ -112,6 +112,15 @@ def test_boxes_stay_valid_and_objects_keep_their_marks(preset):
         assert target["image_id"] == sample["image_id"]
 
 
+@pytest.mark.parametrize("preset", COLOURED)
+def test_evaluation_alone_gives_the_masks_of_the_file(preset):
+    sample = traced_sample(0)
+    _, target = COLOURED[preset](sample, 0)
+    assert ("file_masks" in target) == (preset in UNCHANGED)
+    if "file_masks" in target:
+        np.testing.assert_array_equal(target["file_masks"].numpy(), sample["masks"])
+
+
 @pytest.mark.parametrize("preset", DETECTION)
 def test_each_box_lies_where_the_colour_of_its_label_is(preset):
     """The tracer: from the picture alone, find each object again by its colour and compare with its box."""

@@ -11,7 +11,8 @@ from torchmetrics import Metric
 
 from lightning_cv.callbacks.confusion import save_confusion
 from lightning_cv.contracts import LabelMap, StepOutput
-from lightning_cv.metrics.coco import box_figures
+from lightning_cv.metrics.coco import box_figures, mask_figures
+from lightning_cv.metrics.coco_results import CocoFigures
 from lightning_cv.metrics.confusion import detection_confusion
 from lightning_cv.metrics.detection import VOCMeanAP
 from lightning_cv.metrics.errors import split_errors
@@ -36,6 +37,8 @@ COCO_NAMES = {
     "mar_1": "AR1", "mar_10": "AR10", "mar_100": "AR100", "mar_small": "ARs", "mar_medium": "ARm", "mar_large": "ARl",
 }  # fmt: skip
 """Logged names of COCO's twelve figures."""
+COCO_MASK_NAMES = {f"mask_{name.replace('_coco', '')}": theirs for name, theirs in COCO_NAMES.items()}
+"""Logged names of those of instance masks, for which VOC has no figure."""
 
 
 def label_map_of(trainer: Trainer, asking: object) -> LabelMap:
@@ -165,7 +168,9 @@ class DetectionMetrics(EvaluationMetrics[VOCMeanAP]):
     """`val/map_50`, VOC's mean average precision; `val/map`, COCO's over IoU .50 to .95; and what errors cost.
 
     COCO's other figures are `map_coco_50`, `map_75`, `map_small`, `map_medium`, `map_large`, and the recalls `mar_1`,
-    `mar_10`, `mar_100`, `mar_small`, `mar_medium`, `mar_large`. `err_classification`, `err_localization`, `err_both`,
+    `mar_10`, `mar_100`, `mar_small`, `mar_medium`, `mar_large`. Those of instance masks are `mask_map`, `mask_map_50`
+    and so on to `mask_mar_large`, in pixels of the files; they are there where detections and objects have masks, which
+    must then be so in every image. `err_classification`, `err_localization`, `err_both`,
     `err_duplicate`, `err_background` and `err_missed` are TIDE's: the average precision that each kind of error costs.
 
     Args:
@@ -173,7 +178,8 @@ class DetectionMetrics(EvaluationMetrics[VOCMeanAP]):
         kind: "area" under the curve (VOC 2010 and later) or the "11point" mean (VOC 2007).
         coco: when COCO's figures are worked out, which takes longest.
         errors: when the errors are told apart.
-        per_class: log `val/ap_<class>` too, by VOC's rule, and `val/ap_coco_<class>` where COCO's figures are.
+        per_class: log `val/ap_<class>` too, by VOC's rule, and `val/ap_coco_<class>` and, of masks,
+            `val/mask_ap_<class>` where COCO's figures are.
         confusion: when to draw which class is taken for which, see `save_confusion`; detections of at least
             `confusion_score` count there.
         confusion_score: 0 to 1.
@@ -199,7 +205,8 @@ class DetectionMetrics(EvaluationMetrics[VOCMeanAP]):
 
     def build(self, trainer: Trainer, pl_module: LightningModule) -> VOCMeanAP:
         """Empty records for the classes of the data."""
-        return VOCMeanAP(label_map_of(trainer, self).num_classes, iou=self.iou, kind=self.kind)
+        masks = self.coco in ("test" if trainer.testing else "val", "always")
+        return VOCMeanAP(label_map_of(trainer, self).num_classes, iou=self.iou, kind=self.kind, masks=masks)
 
     def feed(self, metric: VOCMeanAP, outputs: StepOutput, batch: Any) -> None:
         """Keep the detections and objects of a batch."""
@@ -218,16 +225,22 @@ class DetectionMetrics(EvaluationMetrics[VOCMeanAP]):
             if self.per_class:
                 found |= by_class("ap", label_map, per_class.tolist())
             if self.coco in (stage, "always"):
-                figures, by_label = box_figures(images, metric.num_classes)
-                found |= {name: figures[theirs] for name, theirs in COCO_NAMES.items() if is_known(figures[theirs])}
-                if self.per_class:
-                    found |= by_class("ap_coco", label_map, list(by_label.values()))
+                found |= self._coco(box_figures(images, metric.num_classes), COCO_NAMES, "ap_coco", label_map)
+                if any(image.masks is not None for image in images):
+                    of_masks = mask_figures(images, metric.num_classes)
+                    found |= self._coco(of_masks, COCO_MASK_NAMES, "mask_ap", label_map)
             if self.errors in (stage, "always"):
                 cost = split_errors(images, metric.num_classes, iou=self.iou).cost
                 found |= {f"err_{name}": value for name, value in cost._asdict().items()}
             return found
 
         return metric.evaluate_once(evaluate)
+
+    def _coco(self, found: CocoFigures, names: dict[str, str], prefix: str, label_map: LabelMap) -> dict[str, float]:
+        """COCO's figures under the names they are logged by, and the classes' where asked for."""
+        values = {name: found.figures[theirs] for name, theirs in names.items()}
+        known = {name: value for name, value in values.items() if is_known(value)}
+        return known | (by_class(prefix, label_map, list(found.per_class.values())) if self.per_class else {})
 
 
 class LocalizationMetrics(EvaluationMetrics[LocalizationAccuracy]):

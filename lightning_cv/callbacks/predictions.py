@@ -4,16 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from lightning_cv.callbacks.metrics import label_map_of
-from lightning_cv.contracts import Detections, DetectionTarget, LabelMap, PanopticTarget, Placement, StepOutput
+from lightning_cv.contracts import Detections, DetectionTarget, LabelMap, RunLengths, StepOutput
 from lightning_cv.datasets.box_lists import write_box_list
 from lightning_cv.datasets.coco_results import (
     PanopticEntry,
-    RunLengths,
     box_rows,
     coco_id,
     is_coco_id,
@@ -25,7 +23,8 @@ from lightning_cv.datasets.coco_results import (
 from lightning_cv.datasets.voc_results import write_voc_detections
 from lightning_cv.errors import UserError
 from lightning_cv.metrics.records import ImageRecords
-from lightning_cv.ops.segments import in_file_pixels
+from lightning_cv.ops.masks import check_masks
+from lightning_cv.ops.segments import in_file_pixels, placement_of
 from lightning_cv.transforms import restore_boxes
 from lightning_cv.viz.masks import save_class_mask
 
@@ -128,7 +127,7 @@ class SavePredictions(Callback):
         self._refuse_format_but("coco", "panoptic segmentations")
         for found, target in zip(outputs["preds"], outputs["targets"], strict=True):
             number = coco_id(target["image_id"])
-            shown = in_file_pixels(found, _placement(target, shape), target["original_size"])
+            shown = in_file_pixels(found, placement_of(target, shape), target["original_size"])
             entry = write_segments(self.folder / "panoptic_results", number, shown, label_map)
             self._found.update(_Image(target["image_id"], segments=entry))
 
@@ -194,15 +193,9 @@ def _cropped(mask: Tensor, size: tuple[int, int], image_id: str) -> Tensor:
     return mask[: size[0], : size[1]]
 
 
-def _placement(target: DetectionTarget | PanopticTarget, shape: tuple[int, int]) -> Placement:
-    """Where the prepared image shows its file; the whole of it where the target does not say."""
-    height, width = target["original_size"]
-    return target.get("placement", Placement(shape[1] / width, shape[0] / height))
-
-
 def _in_file_pixels(found: Detections, target: DetectionTarget, shape: tuple[int, int]) -> Detections:
     """The detections without their masks."""
-    boxes = restore_boxes(found["boxes"].detach().cpu().float(), _placement(target, shape))
+    boxes = restore_boxes(found["boxes"].detach().cpu().float(), placement_of(target, shape))
     scores = found["scores"].detach().cpu().float()
     if not (boxes.isfinite().all() and scores.isfinite().all() and (boxes[:, 2:] >= boxes[:, :2]).all()):
         raise ValueError(
@@ -218,10 +211,5 @@ def _masks_in_file_pixels(
     """The masks of the detections that have some."""
     if "masks" not in found:
         return None
-    masks, wanted = found["masks"], (len(found["boxes"]), *shape)
-    if masks.dtype != torch.bool or masks.shape != wanted:
-        raise ValueError(
-            f"image {target['image_id']}: masks must be bool and of the image's size, {wanted}, got {masks.dtype} and "
-            f"{tuple(masks.shape)}"
-        )
-    return run_lengths(masks, _placement(target, shape), target["original_size"])
+    check_masks(found["masks"], len(found["boxes"]), shape, f"image {target['image_id']}: masks")
+    return run_lengths(found["masks"], placement_of(target, shape), target["original_size"])

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from lightning_cv.contracts import Detections, LabelMap
-from lightning_cv.datasets.replaced import replaced
 from lightning_cv.errors import UserError
+from lightning_cv.replaced import replaced
 
 
 def write_box_list(folder: Path, image_id: str, found: Detections, label_map: LabelMap) -> Path:

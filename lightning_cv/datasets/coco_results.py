@@ -13,18 +13,11 @@ from PIL import Image
 from pycocotools import mask as rle
 from torch import Tensor
 
-from lightning_cv.contracts import Detections, FoundSegments, LabelMap, Placement
+from lightning_cv.contracts import Detections, FoundSegments, LabelMap, Placement, RunLengths
 from lightning_cv.datasets.coco_panoptic import segment_colours, spread_id
-from lightning_cv.datasets.replaced import replaced
 from lightning_cv.errors import UserError
-from lightning_cv.ops.segments import shown_at
-
-
-class RunLengths(TypedDict):
-    """A mask as COCO compresses it."""
-
-    size: list[int]  # h, w
-    counts: str
+from lightning_cv.ops.masks import masks_in_file_pixels
+from lightning_cv.replaced import replaced
 
 
 class BoxRow(TypedDict):
@@ -91,16 +84,9 @@ def mask_rows(image_id: int, found: Detections, masks: list[RunLengths], label_m
 
 
 def run_lengths(masks: Tensor, placement: Placement, size: tuple[int, int]) -> list[RunLengths]:
-    """Masks (N, H, W) of a prepared image in the pixels of its file, one after the other, for they may be large.
-
-    A pixel of the file has the value of the prepared image's pixel in which its centre lies.
-    """
-    rows, columns = (axis.numpy() for axis in shown_at((masks.shape[-2], masks.shape[-1]), placement, size))
-    encoded = []
-    for mask in masks.cpu().numpy():
-        shown = np.asfortranarray(mask[rows[:, None], columns], np.uint8)  # (h, w)
-        encoded.append(RunLengths(size=list(size), counts=rle.encode(shown)["counts"].decode("ascii")))
-    return encoded
+    """Masks (N, H, W) of a prepared image in the pixels of its file."""
+    shown = masks_in_file_pixels(masks, placement, size)
+    return [RunLengths(size=list(size), counts=rle.encode(mask)["counts"].decode("ascii")) for mask in shown]
 
 
 def write_segments(folder: Path, image_id: int, found: FoundSegments, label_map: LabelMap) -> PanopticEntry:

@@ -15,7 +15,7 @@ import torch
 
 from lightning_cv.contracts import Detections, LabelMap
 from lightning_cv.datasets.errors import DataError
-from lightning_cv.datasets.replaced import replaced
+from lightning_cv.replaced import replaced
 
 
 def write_voc_detections(

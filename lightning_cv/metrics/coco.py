@@ -1,6 +1,9 @@
-"""COCO's figures for boxes from records in memory. Letters: K classes; G objects of an image."""
+"""COCO's figures for boxes and for instance masks from records in memory. Letters: K classes; G objects of an image."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
+
+from pycocotools import mask as rle
 
 from lightning_cv.metrics.coco_results import CocoFigures, Entry, coco_figures
 from lightning_cv.metrics.voc import Floats, ImageResult
@@ -16,41 +19,72 @@ def box_figures(images: Sequence[ImageResult], num_classes: int) -> CocoFigures:
     not be found and a detection matched to it is not counted, one for each such object. It is NOT treated as a crowd,
     which would also forgive every small false positive inside its box.
     """
-    truth = {
+    shapes = [_boxes(image) for image in images]
+    return coco_figures(_truth(images, num_classes, shapes), _results(images, shapes), "bbox")
+
+
+def mask_figures(images: Sequence[ImageResult], num_classes: int) -> CocoFigures:
+    """The same for instance masks. An object without an area that is given has that of its mask.
+
+    Raises:
+        ValueError: naming the image, of which there are no masks.
+    """
+    shapes = [_masks(image) for image in images]
+    return coco_figures(_truth(images, num_classes, shapes), _results(images, shapes), "segm")
+
+
+class _Shapes(NamedTuple):
+    """What is compared of an image, as entries of COCO's format."""
+
+    found: list[Entry]  # of each detection
+    true: list[Entry]  # of each object
+    areas: list[float]  # of each object
+
+
+def _boxes(image: ImageResult) -> _Shapes:
+    areas = (image.true_boxes[:, 2:] - image.true_boxes[:, :2]).prod(1)  # (G,)
+    found, true = ([{"bbox": _corner_and_size(box)} for box in boxes] for boxes in (image.boxes, image.true_boxes))
+    return _Shapes(found, true, areas.tolist())
+
+
+def _masks(image: ImageResult) -> _Shapes:
+    if image.masks is None or image.true_masks is None:
+        raise ValueError(f"image {image.image_id}: its detections or its objects have no masks, which are evaluated")
+    found, true = ([{"segmentation": mask} for mask in masks] for masks in (image.masks, image.true_masks))
+    return _Shapes(found, true, [float(rle.area(mask)) for mask in image.true_masks])
+
+
+def _truth(images: Sequence[ImageResult], num_classes: int, shapes: Sequence[_Shapes]) -> Entry:
+    numbered = enumerate(zip(images, shapes, strict=True), 1)
+    objects = [entry for number, pair in numbered for entry in _objects_of(*pair, number)]
+    return {
         "images": [{"id": i, "height": image.size[0], "width": image.size[1]} for i, image in enumerate(images, 1)],
         "categories": [{"id": label, "name": str(label)} for label in range(1, num_classes + 1)],
-        "annotations": _objects(images),
+        "annotations": [entry | {"id": number} for number, entry in enumerate(objects, 1)],
     }
-    return coco_figures(truth, _detections(images), "bbox")
 
 
-def _objects(images: Sequence[ImageResult]) -> list[Entry]:
-    entries = [entry for number, image in enumerate(images, 1) for entry in _objects_of(image, number)]
-    return [entry | {"id": number} for number, entry in enumerate(entries, 1)]
-
-
-def _objects_of(image: ImageResult, number: int) -> list[Entry]:
-    boxes, count = image.true_boxes, len(image.true_boxes)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1) if image.areas is None else image.areas  # (G,)
-    crowd = [False] * count if image.crowd is None else image.crowd.tolist()
-    columns = (boxes, image.true_labels.tolist(), areas.tolist(), image.difficult.tolist(), crowd)
+def _objects_of(image: ImageResult, shapes: _Shapes, number: int) -> list[Entry]:
+    areas = shapes.areas if image.areas is None else image.areas.tolist()
+    crowd = [False] * len(areas) if image.crowd is None else image.crowd.tolist()
+    columns = (shapes.true, image.true_labels.tolist(), areas, image.difficult.tolist(), crowd)
     return [
-        {
+        shape
+        | {
             "image_id": number,
             "category_id": label,
-            "bbox": _corner_and_size(box),
             "area": BEYOND_ALL_SIZES if difficult else area,
             "iscrowd": int(many),
         }
-        for box, label, area, difficult, many in zip(*columns, strict=True)
+        for shape, label, area, difficult, many in zip(*columns, strict=True)
     ]
 
 
-def _detections(images: Sequence[ImageResult]) -> list[Entry]:
+def _results(images: Sequence[ImageResult], shapes: Sequence[_Shapes]) -> list[Entry]:
     return [
-        {"image_id": number, "category_id": label, "bbox": _corner_and_size(box), "score": score}
-        for number, image in enumerate(images, 1)
-        for box, score, label in zip(image.boxes, image.scores.tolist(), image.labels.tolist(), strict=True)
+        shape | {"image_id": number, "category_id": label, "score": score}
+        for number, (image, (found, _, _)) in enumerate(zip(images, shapes, strict=True), 1)
+        for shape, score, label in zip(found, image.scores.tolist(), image.labels.tolist(), strict=True)
     ]
 
 

@@ -18,6 +18,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_cv.contracts import RunLengths
+
 Floats = NDArray[np.float64]
 Kind = Literal["area", "11point"]
 
@@ -36,7 +38,10 @@ class ImageResult(NamedTuple):
     difficult: NDArray[np.bool_]  # (G,): VOC's mark of an object that need not be found
     size: tuple[int, int]  # height and width of the file
     crowd: NDArray[np.bool_] | None = None  # (G,): COCO's mark of a region of many objects; None where none is
-    areas: Floats | None = None  # (G,) px^2, by which COCO tells sizes apart; None for those of the boxes
+    areas: Floats | None = None  # (G,) px^2, by which COCO tells sizes apart; None for those of the boxes or masks
+    masks: Sequence[RunLengths] | None = None  # (D,); None, as `true_masks`, where masks are not evaluated
+    true_masks: Sequence[RunLengths] | None = None  # (G,)
+    image_id: str = ""  # for messages
 
     @property
     def excused(self) -> NDArray[np.bool_]:

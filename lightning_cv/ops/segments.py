@@ -1,9 +1,11 @@
 """Divisions of an image into segments. Letters: N segments; H, W of the net's image; h, w of the file."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from lightning_cv.contracts import FoundSegments, Placement
+from lightning_cv.contracts import DetectionTarget, FoundSegments, PanopticTarget, Placement
 
 
 def in_file_pixels(found: FoundSegments, placement: Placement, size: tuple[int, int]) -> FoundSegments:
@@ -15,6 +17,12 @@ def in_file_pixels(found: FoundSegments, placement: Placement, size: tuple[int, 
     segments = found["segments"]
     rows, columns = shown_at((segments.shape[0], segments.shape[1]), placement, size)
     return drop_empty(found | {"segments": segments[rows.to(segments.device)[:, None], columns.to(segments.device)]})
+
+
+def placement_of(target: DetectionTarget | PanopticTarget, shape: Sequence[int]) -> Placement:
+    """Where a prepared image of `shape` (H, W) shows its file; the whole of it where the target does not say."""
+    height, width = target["original_size"]
+    return target.get("placement", Placement(shape[1] / width, shape[0] / height))
 
 
 def shown_at(shape: tuple[int, int], placement: Placement, size: tuple[int, int]) -> tuple[Tensor, Tensor]:

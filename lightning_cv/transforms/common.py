@@ -106,8 +106,9 @@ def prepare(
 ) -> PreparedDetection:
     """Image and objects as tensors.
 
-    Without a placement, that is in training, a mask keeps no pixel outside of its box, as a sample that was
-    resampled twice could have some, and objects with a mask of no pixels are left out.
+    With a placement, that is in evaluation, masks are given in the pixels of the file, too, for metrics. Without one,
+    that is in training, a mask keeps no pixel outside of its box, as a sample that was resampled twice could have some,
+    and objects with a mask of no pixels are left out.
     """
     if objects.masks is not None and placement is None:
         objects = _with_pixels(objects)
@@ -127,6 +128,8 @@ def prepare(
         target["areas"] = torch.from_numpy(sample["areas"][kept])
     if objects.masks is not None:
         target["masks"] = torch.from_numpy(objects.masks.copy())  # mirrored, its strides are negative
+        if placement is not None:
+            target["file_masks"] = torch.from_numpy(sample["masks"][kept])
     return PreparedDetection(image_tensor(image), target)
 
 

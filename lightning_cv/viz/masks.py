@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from lightning_cv.contracts import VOID, LabelMap
+from lightning_cv.replaced import replaced
 from lightning_cv.viz.canvas import (
     FONT_SIZE,
     GAP,
@@ -43,11 +44,15 @@ def colour_mask(mask: Tensor | NDArray[Any]) -> Picture:
 
 
 def save_class_mask(mask: Tensor | NDArray[Any], path: Path) -> None:
-    """Write a class mask (H, W) as VOC stores it: a PNG of class numbers with VOC's colours as its palette."""
+    """Write a class mask (H, W) as VOC stores it: a PNG of class numbers with VOC's colours as its palette.
+
+    The file appears whole or not at all.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     stored = Image.fromarray(_numbers(mask).astype(np.uint8))
     stored.putpalette(voc_palette().ravel().tolist())
-    stored.save(path)
+    with replaced(path) as file:
+        stored.save(file, format="PNG")
 
 
 def display_palette() -> NDArray[np.uint8]:

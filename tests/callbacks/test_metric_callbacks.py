@@ -86,6 +86,74 @@ def test_crowds_and_areas_reach_the_figures(tmp_path):
     assert found["val/map_50"] == pytest.approx(1 / 3)  # VOC, which knows no crowds, asks for the overlap with it
 
 
+def filled(boxes):
+    """Masks of 16 x 16 that fill boxes of whole numbers."""
+    masks = torch.zeros(len(boxes), 16, 16, dtype=torch.bool)
+    for mask, (x1, y1, x2, y2) in zip(masks, boxes.int().tolist(), strict=True):
+        mask[y1:y2, x1:x2] = True
+    return masks
+
+
+def with_masks(batch):
+    """Every box found; the mask of the first image exactly, of the second 48 of 64 pixels; no right one besides."""
+    outputs = all_found(batch)
+    for found, target in zip(outputs["preds"], outputs["targets"], strict=True):
+        found["masks"], target["masks"] = filled(found["boxes"]), filled(target["boxes"])
+    if len(outputs["preds"]) > 1:
+        outputs["preds"][1]["masks"][0, 8:] = False
+    return outputs
+
+
+def test_mask_figures_by_hand(tmp_path):
+    expected = {"mask_map": 0.8, "mask_map_50": 1.0, "mask_map_75": 1.0, "mask_map_small": 0.8, "mask_mar_1": 0.8,
+                "mask_mar_10": 0.8, "mask_mar_100": 0.8, "mask_mar_small": 0.8, "mask_ap_disc": 1.0,
+                "mask_ap_star": 0.6}  # fmt: skip
+
+    def measured(verb, answer=with_masks, **options):
+        metrics = DetectionMetrics(per_class=True, **options)
+        found = figures(tmp_path, metrics, ToyTask(answer), ToyData([box_batch(0)]), verb)
+        kept = [record.masks is not None for record in metrics.metric.records.values()]
+        return {name.split("/")[1]: value for name, value in found.items()}, any(kept)
+
+    plain, _ = measured("test", all_found)
+    found, kept = measured("test")
+    assert kept
+    # of 32 x 32 px files the masks have 256 and 192 px^2: 0.75 is enough six of ten times
+    assert found == pytest.approx(plain | expected)
+    for verb, options in (("validate", {}), ("test", {"coco": "never"})):
+        found, kept = measured(verb, **options)
+        assert not kept
+        assert not [name for name in found if name.startswith("mask")]
+    assert measured("validate", coco="always")[0]["mask_map"] == pytest.approx(0.8)
+
+
+def test_masks_of_detections_alone_or_of_objects_alone_change_nothing(tmp_path):
+    def without(side):
+        def answer(batch):
+            outputs = with_masks(batch)
+            for one in outputs[side]:
+                del one["masks"]
+            return outputs
+
+        return answer
+
+    plain = figures(tmp_path, DetectionMetrics(), ToyTask(all_found), ToyData([box_batch(0)]), "test")
+    for side in ("preds", "targets"):
+        data = ToyData([box_batch(0)])
+        assert figures(tmp_path, DetectionMetrics(), ToyTask(without(side)), data, "test") == plain
+
+
+@pytest.mark.parametrize("side", ["preds", "targets"])
+def test_an_image_without_masks_among_others_is_named(tmp_path, side):
+    def answer(batch):
+        outputs = with_masks(batch)
+        del outputs[side][1]["masks"]
+        return outputs
+
+    with pytest.raises(ValueError, match="image img1: its detections or its objects have no masks"):
+        figures(tmp_path, DetectionMetrics(), ToyTask(answer), ToyData([box_batch(0)]), "test")
+
+
 def test_localization_figures_by_hand(tmp_path):
     def half_right(batch):
         """The first image right, the second of the wrong class and half as wide, the third without a guess."""

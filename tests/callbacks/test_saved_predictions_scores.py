@@ -1,6 +1,7 @@
 """What `SavePredictions` writes, `evaluate` scores as the metrics of the same test did."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,9 +21,11 @@ from PIL import Image
 from pycocotools import mask as rle
 
 from lightning_cv.callbacks import DetectionMetrics, PanopticMetrics, SavePredictions
-from lightning_cv.callbacks.metrics import COCO_NAMES
+from lightning_cv.callbacks.metrics import COCO_MASK_NAMES, COCO_NAMES
 from lightning_cv.contracts import LabelMap, Placement
+from lightning_cv.datamodules import DrawnInstancesDataModule
 from lightning_cv.tools import evaluate
+from lightning_cv.transforms import DetectionEval
 
 GAPS = LabelMap(("disc", "star"), 1, (7, 90))
 """Category ids with a gap, as COCO has them."""
@@ -84,7 +87,7 @@ def mask_batch_in_a_border():
     targets = [
         {"image_id": str(number), "boxes": torch.tensor([box_of(mask, 2, 6, 4)], dtype=torch.float32),
          "labels": torch.tensor([label + 1]), "difficult": torch.tensor([False]), "original_size": (12, 20),
-         "placement": SHOWN}
+         "placement": SHOWN, "masks": in_the_picture(mask)[None]}
         for number, (mask, label) in OBJECTS.items()
     ]  # fmt: skip
     return {"images": torch.zeros(3, 3, 32, 64), "targets": targets}
@@ -119,7 +122,7 @@ def instances_json(path):
 
 @pytest.fixture
 def coco_run(tmp_path):
-    metrics = DetectionMetrics(coco="test", errors="never")
+    metrics = DetectionMetrics(coco="test", errors="never", per_class=True)
     measured = figures_of(tmp_path / "saved", [mask_batch_in_a_border()], masks_found, GAPS, metrics)
     return measured, tmp_path / "saved", instances_json(tmp_path / "gt.json")
 
@@ -135,15 +138,53 @@ def test_coco_boxes(coco_run, capsys):
 
 
 def test_coco_masks_in_the_pixels_of_the_file(coco_run, capsys):
-    _, saved, truth = coco_run
+    measured, saved, truth = coco_run
     rows = json.loads((saved / "segm_results.json").read_text())
     assert [(row["image_id"], row["category_id"], row["score"]) for row in rows] == [(17, 7, 0.75), (18, 90, 0.75)]
     for row in rows:
         np.testing.assert_array_equal(rle.decode(row["segmentation"]), FOUND[row["image_id"]])
     found = evaluated(capsys, "coco", "--gt", truth, "--pred", saved / "segm_results.json", "--iou-type", "segm")
+    for ours, theirs in COCO_MASK_NAMES.items():
+        value = measured.get(f"test/{ours}")
+        assert found["figures"][f"segm_{theirs}"] == (None if value is None else pytest.approx(value, abs=1e-6))
+    for name in ("disc", "star"):
+        assert found["per_class"][name]["segm_AP"] == pytest.approx(measured[f"test/mask_ap_{name}"], abs=1e-6)
     assert found["figures"]["segm_AP"] == pytest.approx((51 / 101 + 0.3) / 2)
     assert found["figures"]["segm_AP50"] == pytest.approx((51 / 101 + 1.0) / 2)
     assert found["figures"]["segm_AP75"] == pytest.approx(51 / 101 / 2)
+
+
+def moved_masks(batch):
+    """Every object, its mask moved by a pixel or two and its box with it, and again under the next class."""
+    preds = []
+    for number, target in enumerate(batch["targets"]):
+        steps = torch.arange(len(target["labels"])) % 3
+        masks = [mask.roll((int(step), number % 2), (0, 1)) for mask, step in zip(target["masks"], steps, strict=True)]
+        labels = torch.cat([target["labels"], target["labels"] % 10 + 1])
+        scores = ((torch.arange(len(labels)) * 37 + 11 * number) % 101 / 101).float()
+        preds.append({"boxes": target["boxes"].repeat(2, 1), "labels": labels, "scores": scores,
+                      "masks": torch.stack([*masks, *masks])})  # fmt: skip
+    return {"preds": preds, "targets": batch["targets"], "image_ids": [t["image_id"] for t in batch["targets"]]}
+
+
+@pytest.mark.parametrize("side", [40, 64, 150])
+def test_drawn_masks_score_as_the_test_did_in_pictures_of_any_size(tmp_path, capsys, side):
+    data = DrawnInstancesDataModule(
+        str(tmp_path), train=1, val=1, test=6, size=64, batch_size=6, eval_transform=DetectionEval(side)
+    )
+    callbacks = [DetectionMetrics(errors="never", per_class=True), SavePredictions(str(tmp_path / "saved"))]
+    trainer = toy_trainer(tmp_path / "run", callbacks=callbacks)
+    measured = trainer.test(ToyTask(moved_masks), datamodule=data, verbose=False)[0]
+    (truth,) = Path(data.root).rglob("instances_test*.json")
+    results = tmp_path / "saved/segm_results.json"
+    found = evaluated(capsys, "coco", "--gt", truth, "--pred", results, "--iou-type", "segm")
+    for ours, theirs in COCO_MASK_NAMES.items():
+        value = measured.get(f"test/{ours}")
+        assert found["figures"][f"segm_{theirs}"] == (None if value is None else pytest.approx(value, abs=1e-6))
+    for name, row in found["per_class"].items():
+        value = measured.get(f"test/mask_ap_{name}")
+        assert row["segm_AP"] == (None if value is None else pytest.approx(value, abs=1e-6))
+    assert 0.1 < found["figures"]["segm_AP"] < 0.9
 
 
 def test_masks_have_no_place_in_other_formats(tmp_path):

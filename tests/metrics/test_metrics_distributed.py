@@ -14,7 +14,7 @@ from torchmetrics import Metric
 
 from lightning_cv import metrics
 from lightning_cv.metrics.confusion import DetectionConfusion
-from lightning_cv.metrics.detection import COCOMeanAP, DetectionRecords, VOCMeanAP
+from lightning_cv.metrics.detection import COCOMaskAP, COCOMeanAP, DetectionRecords, VOCMeanAP
 from lightning_cv.metrics.errors import DetectionErrors
 from lightning_cv.metrics.images import ImageQuality
 from lightning_cv.metrics.likelihood import LikelihoodMeans
@@ -34,6 +34,7 @@ FEEDERS = {
     DetectionRecords: lambda: DetectionRecords(2),
     VOCMeanAP: lambda: VOCMeanAP(2),
     COCOMeanAP: lambda: COCOMeanAP(2),
+    COCOMaskAP: lambda: COCOMaskAP(2),
     DetectionErrors: lambda: DetectionErrors(2),
     DetectionConfusion: lambda: DetectionConfusion(2, score=0.4),
     ProposalRecall: lambda: ProposalRecall([1, 2, 3]),
@@ -61,6 +62,15 @@ def objects(number):
     return {"boxes": boxes, "scores": scores, "labels": labels}, target
 
 
+def with_masks(objects):
+    """The same with masks that fill the boxes, as far as they lie in the picture."""
+    places = torch.arange(50) + 0.5
+    boxes = objects["boxes"]
+    columns = (places > boxes[:, :1]) & (places < boxes[:, 2:3])  # (N, 50)
+    rows = (places > boxes[:, 1:2]) & (places < boxes[:, 3:])
+    return objects | {"masks": rows[:, :, None] & columns[:, None]}
+
+
 def divided(pixels):
     ids = np.unique(pixels[pixels > 0])
     return PanopticImage(pixels, ids, ids % 3, ids == 4)
@@ -73,7 +83,9 @@ def feed(metric, number, predicted):
         found = NONE_FOUND
     name, pixels = target["image_id"], torch.arange(12).reshape(1, 3, 4)
     image = torch.rand(1, 1, 12, 14, generator=torch.Generator().manual_seed(number))
-    if isinstance(metric, DetectionRecords):
+    if isinstance(metric, COCOMaskAP):
+        metric.update([with_masks(found)], [with_masks(target)], (50, 50))
+    elif isinstance(metric, DetectionRecords):
         metric.update([found], [target], (50, 50))
     elif isinstance(metric, ProposalRecall):
         metric.update([found["boxes"]], [found["scores"]], [target], (50, 50))

@@ -1,9 +1,18 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lightning_cv.contracts import LabelMap
-from lightning_cv.viz.masks import colour_mask, display_palette, legend, masks_beside_truth, overlay, voc_palette
+from lightning_cv.viz.masks import (
+    colour_mask,
+    display_palette,
+    legend,
+    masks_beside_truth,
+    overlay,
+    save_class_mask,
+    voc_palette,
+)
 
 LABELS = LabelMap(("background", "disc", "star"), 0, (0, 1, 2))
 
@@ -19,8 +28,6 @@ def test_the_palette_is_vocs():
 
 @pytest.mark.data
 def test_the_palette_equals_that_of_a_real_mask_file(shared_data):
-    from PIL import Image
-
     file = next((shared_data / "VOCdevkit/VOC2007/SegmentationClass").glob("*.png"))
     with Image.open(file) as image:
         assert np.array_equal(
@@ -55,3 +62,22 @@ def test_a_long_legend_takes_more_lines():
     short, long = legend([1, 2], labels, 400), legend(list(range(1, 21)), labels, 400)
     assert long.shape[0] > 4 * short.shape[0]
     assert long.shape[1] <= 400 + 20
+
+
+def test_a_class_mask_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "masks" / "a.png"
+    mask = np.array([[0, 1], [20, 255]])
+    save_class_mask(mask, path)
+    written = path.read_bytes()
+
+    def half(_, file, **__):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", half)
+    with pytest.raises(OSError, match="No space left"):
+        save_class_mask(1 - mask.clip(max=1), path)
+    assert list(path.parent.iterdir()) == [path]
+    assert path.read_bytes() == written
+    with Image.open(path) as stored:
+        assert np.array_equal(np.array(stored), mask)

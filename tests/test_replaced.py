@@ -2,7 +2,7 @@
 
 import pytest
 
-from lightning_cv.datasets.replaced import replaced
+from lightning_cv.replaced import replaced
 
 
 def test_the_new_file_takes_the_place_of_the_old_one_at_the_end(tmp_path):
