@@ -1,6 +1,7 @@
 """How far latents stand for the factors of the data, asked of the net itself at an epoch's end."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -83,16 +84,18 @@ class DisentanglementMetrics(Callback):
         def encode(images: Tensor) -> Posterior:
             return Posterior(*net.encode(images.to(pl_module.device, memory_format=torch.channels_last)))
 
-        def figures() -> dict[str, float]:
-            codes = Codes(truth, encode)
-            spreads = over_seeds(lambda seed: _all(self.metrics, codes, seed, counts), self.seeds)
-            found = {name: spread.mean for name, spread in spreads.items()}
-            if len(self.seeds) > 1:
-                found |= {f"{name}_std": spread.std for name, spread in spreads.items()}
+        codes = Codes(truth, encode)  # encodes what it is asked for, so only on the first process
+
+        def of_seed(seed: int) -> dict[str, float]:
+            found: dict[str, float] = {}
+            for name in self.metrics:  # one by one: while one is measured, the other processes wait
+                found |= on_first_process(partial(score, name, codes, seed, counts))
             return found
 
-        for name, value in on_first_process(figures).items():
-            pl_module.log(f"{stage}/{name}", value, sync_dist=True)  # equal everywhere; the mean leaves it so
+        for name, spread in over_seeds(of_seed, self.seeds).items():
+            values = {name: spread.mean} | ({f"{name}_std": spread.std} if len(self.seeds) > 1 else {})
+            for key, value in values.items():
+                pl_module.log(f"{stage}/{key}", value, sync_dist=True)  # equal everywhere; the mean leaves it so
 
 
 def ground_truth_of(trainer: Trainer, asking: object) -> GroundTruth:
@@ -109,7 +112,3 @@ def ground_truth_of(trainer: Trainer, asking: object) -> GroundTruth:
             f"{type(datamodule).__name__} has none"
         )
     return truth
-
-
-def _all(metrics: Sequence[Score], codes: Codes, seed: int, counts: Counts) -> dict[str, float]:
-    return {key: value for name in metrics for key, value in score(name, codes, seed, counts).items()}

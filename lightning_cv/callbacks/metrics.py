@@ -7,6 +7,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
 from torchmetrics import Metric
 
 from lightning_cv.callbacks.confusion import save_confusion
@@ -18,6 +19,7 @@ from lightning_cv.metrics.detection import VOCMeanAP
 from lightning_cv.metrics.errors import split_errors
 from lightning_cv.metrics.localization import LocalizationAccuracy
 from lightning_cv.metrics.segmentation import (
+    PixelCounts,
     SegmentationIoU,
     accuracy_per_class,
     dice_per_class,
@@ -147,7 +149,14 @@ class SegmentationMetrics(EvaluationMetrics[SegmentationIoU]):
     def figures(self, metric: SegmentationIoU, stage: Stage, trainer: Trainer) -> dict[str, float]:
         """Figures of the matrix."""
         label_map = label_map_of(trainer, self)
-        matrix = metric.evaluate_once(metric.matrix)
+
+        def count(images: list[PixelCounts]) -> Tensor:  # on the first process
+            matrix = metric.matrix(images)
+            if self.confusion in (stage, "always"):
+                save_confusion(trainer, stage, matrix.numpy(), label_map.names)
+            return matrix
+
+        matrix = metric.evaluate_once(count)
         ious = iou_per_class(matrix)
         figures = {
             "miou": ious.nanmean().item(),
@@ -159,8 +168,6 @@ class SegmentationMetrics(EvaluationMetrics[SegmentationIoU]):
         if self.per_class:
             figures |= by_class("iou", label_map, ious.tolist())
             figures |= by_class("accuracy", label_map, accuracy_per_class(matrix).tolist())
-        if self.confusion in (stage, "always"):
-            save_confusion(trainer, stage, matrix.numpy(), label_map.names)
         return figures
 
 

@@ -6,7 +6,7 @@ from lightning import LightningModule, Trainer
 from torch import Tensor
 
 from lightning_cv.callbacks.metrics import label_map_of
-from lightning_cv.callbacks.previews import Batch, Preview
+from lightning_cv.callbacks.previews import Batch, Preview, kept
 from lightning_cv.contracts import CandidateDetector, StepOutput
 from lightning_cv.viz.canvas import Picture, tile
 from lightning_cv.viz.nms import best_candidates, nms_picture
@@ -51,7 +51,7 @@ class NMSPreview(Preview[Tensor]):
 
     def items(self, outputs: StepOutput, batch: Batch, room: int) -> list[Tensor]:
         """Images."""
-        return list(batch["images"][:room].cpu())
+        return kept(batch["images"][:room])
 
     def draw(self, items: Sequence[Tensor], trainer: Trainer, pl_module: LightningModule) -> Picture:
         """An image a row."""

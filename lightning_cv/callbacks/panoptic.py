@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightning_cv import tracking
 from lightning_cv.callbacks.metrics import EvaluationMetrics, Stage, by_class, is_known, label_map_of
-from lightning_cv.callbacks.previews import Batch, Preview, move_to_cpu
+from lightning_cv.callbacks.previews import Batch, Preview, kept
 from lightning_cv.contracts import FoundSegments, PanopticTarget, StepOutput
 from lightning_cv.metrics.panoptic import PanopticFigures, PanopticImage, PanopticQuality, panoptic_image
 from lightning_cv.ops.segments import drop_empty, in_file_pixels
@@ -82,8 +82,7 @@ class PanopticPreview(Preview[Divided]):
     def items(self, outputs: StepOutput, batch: Batch, room: int) -> list[Divided]:
         """Images and segments, without those of the file, which are not drawn."""
         drawn = [{key: value for key, value in one.items() if key != "file"} for one in outputs["targets"][:room]]
-        columns = (list(batch["images"][:room]), outputs["preds"][:room], drawn)
-        return list(map(Divided, *map(move_to_cpu, columns)))
+        return list(map(Divided, *map(kept, (batch["images"][:room], outputs["preds"][:room], drawn))))
 
     def draw(self, items: Sequence[Divided], trainer: Trainer, pl_module: LightningModule) -> Picture:
         """An image a row."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.fabric.utilities import move_data_to_device
+from lightning_utilities.core.apply_func import apply_to_collection
 from PIL import Image
 from torch import Tensor
 
@@ -140,8 +140,8 @@ class SegmentationPreview(Preview[Segmented]):
 
     def items(self, outputs: StepOutput, batch: Batch, room: int) -> list[Segmented]:
         """Images and masks."""
-        tensors = (batch["images"][:room].cpu(), outputs["preds"][:room].cpu(), outputs["targets"][:room].cpu())
-        return list(map(Segmented, *tensors, outputs["image_ids"][:room]))
+        columns = (batch["images"][:room], outputs["preds"][:room], outputs["targets"][:room])
+        return list(map(Segmented, *map(kept, columns), outputs["image_ids"][:room]))
 
     def draw(self, items: Sequence[Segmented], trainer: Trainer, pl_module: LightningModule) -> Picture:
         """Two images a row."""
@@ -178,8 +178,8 @@ class DetectionPreview(Preview[Detected]):
 
     def items(self, outputs: StepOutput, batch: Batch, room: int) -> list[Detected]:
         """Images, detections and objects."""
-        columns = (list(batch["images"][:room]), outputs["preds"][:room], outputs["targets"][:room])
-        return list(map(Detected, *map(move_to_cpu, columns)))
+        drawn = [{key: value for key, value in one.items() if key != "file_masks"} for one in outputs["targets"][:room]]
+        return list(map(Detected, *map(kept, (batch["images"][:room], outputs["preds"][:room], drawn))))
 
     def draw(self, items: Sequence[Detected], trainer: Trainer, pl_module: LightningModule) -> Picture:
         """Two images a row."""
@@ -211,7 +211,7 @@ class ReconstructionPreview(Preview[dict[str, Tensor]]):
         rows = {"image": outputs["targets"], "reconstruction": outputs["preds"]}
         if "inputs" in outputs:
             rows = {"image": outputs["targets"], "shown": outputs["inputs"], "reconstruction": outputs["preds"]}
-        columns = zip(*(images[:room].cpu() for images in rows.values()), strict=True)
+        columns = zip(*(kept(images[:room]) for images in rows.values()), strict=True)
         return [dict(zip(rows, column, strict=True)) for column in columns]
 
     def draw(self, items: Sequence[dict[str, Tensor]], trainer: Trainer, pl_module: LightningModule) -> Picture:
@@ -219,9 +219,9 @@ class ReconstructionPreview(Preview[dict[str, Tensor]]):
         return image_rows({name: torch.stack([one[name] for one in items]) for name in items[0]})
 
 
-def move_to_cpu(values: Any) -> Any:  # Any: tensors in lists and dicts of any make
-    """The same with every tensor on the CPU."""
-    return move_data_to_device(values, torch.device("cpu"))
+def kept(rows: Any) -> list[Any]:  # Any: one tensor, or lists and dicts of tensors
+    """A copy of each row on the CPU: what is left of a view of a batch would keep, and send, the whole batch."""
+    return [apply_to_collection(row, Tensor, lambda tensor: tensor.detach().cpu().clone()) for row in rows]
 
 
 def _save(drawn: Picture, path: Path) -> None:

@@ -5,6 +5,7 @@ import io
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -227,7 +228,7 @@ class LatentTraversal(Preview[str]):
         for grid in self._grids:
             tracking.log_animation(trainer, f"{self.name}/{_key(grid)}", self._animation(trainer, folder, grid))
         strips = [strip(images) for images in self._grids[0].images]
-        shown = [[*row, picture] for row, picture in zip(self._rows, strips, strict=False)]
+        shown = [[*row, picture] for row, picture in zip_longest(self._rows, strips)]  # those not drawn have none
         tracking.log_table(trainer, "previews/latents", [*LatentRow._fields, "traversal"], shown)
 
     def _starts(self, items: Sequence[str], latent_size: int) -> dict[str, Tensor]:

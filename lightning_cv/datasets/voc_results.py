@@ -119,6 +119,6 @@ def _parse(path: Path, number: int, line: str) -> VOCRow:
             raise ValueError
     except (ValueError, ArithmeticError):
         raise DataError(f"{path}, line {number}: not an image id, a score and four corners: {line!r}") from None
-    if box[2] < box[0] or box[3] < box[1]:
-        raise DataError(f"{path}, line {number}: the far corner lies before the near one: {line!r}")
+    if box[2] < box[0] or box[3] < box[1]:  # a box of one pixel has equal corners, a smaller one less than that
+        raise DataError(f"{path}, line {number}: the far corner lies more than a pixel before the near one: {line!r}")
     return VOCRow(number, image_id, float(score), box)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightning_cv.metrics.detection import DetectionRecords
 from lightning_cv.metrics.matching import NOBODY, take_in_turn
-from lightning_cv.metrics.voc import ImageResult, pairwise_iou
+from lightning_cv.metrics.voc import Floats, ImageResult, pairwise_iou
 
 
 def detection_confusion(
@@ -19,22 +19,34 @@ def detection_confusion(
     """Numbers of objects, (K + 1, K + 1), truth by prediction, background last: row K invented, column K missed.
 
     Detections of at least `score`, best first, each take the object of ANY class that they overlap most among those
-    still free, if by `iou`. A difficult object or a crowd need not be found, and whatever takes it is not counted.
+    still free, if by `iou`. A difficult object or a crowd need not be found, and a detection that takes none of the
+    others is not counted if it overlaps a difficult one by `iou`, or so much of it lies in a crowd, as by VOC's and
+    COCO's rules.
     """
     matrix = np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64)
     for image in images:
         order = np.argsort(-image.scores, kind="stable")
         order = order[image.scores[order] >= score]
-        taken = take_in_turn(pairwise_iou(image.boxes[order], image.true_boxes), iou)  # (D,)
-        labels, hit = image.labels[order] - 1, taken != NOBODY
-        regular = hit.copy()
-        regular[hit] = ~image.excused[taken[hit]]
-        np.add.at(matrix, (image.true_labels[taken[regular]] - 1, labels[regular]), 1)
-        np.add.at(matrix[num_classes], labels[~hit], 1)
-        missed = ~image.excused
-        missed[taken[hit]] = False
-        np.add.at(matrix[:, num_classes], image.true_labels[missed] - 1, 1)
+        boxes, labels, true_labels = image.boxes[order], image.labels[order] - 1, image.true_labels - 1
+        regular = np.flatnonzero(~image.excused)
+        taken = take_in_turn(pairwise_iou(boxes, image.true_boxes[regular]), iou)  # (D,)
+        hit = taken != NOBODY
+        np.add.at(matrix, (true_labels[regular[taken[hit]]], labels[hit]), 1)
+        np.add.at(matrix[num_classes], labels[~hit & ~_excused(image, boxes, iou)], 1)
+        np.add.at(matrix[:, num_classes], true_labels[np.delete(regular, taken[hit])], 1)
     return matrix
+
+
+def _excused(image: ImageResult, boxes: Floats, iou: float) -> NDArray[np.bool_]:
+    """Which of the boxes (D, 4) lie on what need not be found, (D,)."""
+    crowd = np.zeros(len(image.true_boxes), np.bool_) if image.crowd is None else image.crowd
+    on_difficult = pairwise_iou(boxes, image.true_boxes[image.difficult & ~crowd]) >= iou
+    crowds = image.true_boxes[crowd]
+    sides = np.minimum(boxes[:, None, 2:], crowds[:, 2:]) - np.maximum(boxes[:, None, :2], crowds[:, :2])
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    inside = sides.clip(min=0).prod(-1) >= iou * areas[:, None]  # (D, crowds)
+    excused: NDArray[np.bool_] = on_difficult.any(1) | inside.any(1)
+    return excused
 
 
 class DetectionConfusion(DetectionRecords):

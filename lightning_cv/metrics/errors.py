@@ -15,7 +15,8 @@ classification error becomes a hit, if it is the best detection that points at a
 otherwise; errors of the other three kinds vanish; missed objects are no longer asked for.
 Differs from tidecv 1.0.1: a class without an object is left out of the mean, as COCO does, where tidecv gives it 0; and
 a difficult object, which tidecv has not, need not be found and excuses one detection that takes it, and so does a
-crowd, where tidecv measures by the part of the detection that lies in it and excuses any number.
+crowd, where tidecv measures by the part of the detection that lies in it and excuses any number. Of objects that a
+detection overlaps alike it takes the one listed first, where COCO's evaluation takes the last.
 """
 
 from collections.abc import Sequence

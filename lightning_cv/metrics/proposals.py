@@ -50,7 +50,7 @@ def finding_ranks(boxes: Floats, true_boxes: Floats, thresholds: Floats = THRESH
     ranks = np.full((len(thresholds), len(true_boxes)), NEVER, dtype=np.int64)
     for rank in np.flatnonzero(overlaps.max(1, initial=0.0) >= thresholds.min()):
         free = np.where(ranks == NEVER, overlaps[rank], 0.0)  # (T, G)
-        best = free.argmax(1)  # (T,)
+        best = free.shape[1] - 1 - free[:, ::-1].argmax(1)  # (T,): of equals the last, as COCOeval goes on looking
         found = np.flatnonzero(free.max(1) >= thresholds)
         ranks[found, best[found]] = rank
     return ranks

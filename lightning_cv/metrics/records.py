@@ -1,5 +1,6 @@
 """Figures of a whole data set from one record an image, kept by image id and evaluated once."""
 
+import pickle
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -61,16 +62,28 @@ def on_first_process(evaluate: Callable[[], Result]) -> Result:
         return evaluate()
     # result, error: an error on the first process must not leave the others waiting
     answer: list[Any] = [None, None]
+    own: Exception | None = None
     if dist.get_rank() == 0:
         try:
             answer[0] = evaluate()
         except Exception as error:
-            answer[1] = error
+            own, answer[1] = error, _sendable(error)
     dist.broadcast_object_list(answer, src=0)
+    if own is not None:
+        raise own
     if answer[1] is not None:
         raise answer[1]
     result: Result = answer[0]
     return result
+
+
+def _sendable(error: Exception) -> Exception:
+    """The error, or one with its kind and text if it does not survive the way to another process."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def _in_order(parts: Sequence[dict[str, Record]]) -> list[Record]:

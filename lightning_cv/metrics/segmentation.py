@@ -27,14 +27,16 @@ def confusion_matrix(preds: Tensor, targets: Tensor, num_classes: int) -> Tensor
     if preds.shape != targets.shape:
         raise ValueError(f"class masks must have one shape, got {tuple(preds.shape)} and {tuple(targets.shape)}")
     counted = targets != VOID
-    truth, guess = targets[counted].long(), preds[counted].long()
-    for name, labels in (("target", truth), ("predicted", guess)):
-        if labels.numel() and (labels.min() < 0 or labels.max() >= num_classes):
-            wrong = sorted(set(labels[(labels < 0) | (labels >= num_classes)].tolist()))
+    for name, mask in (("target", targets), ("predicted", preds)):
+        low, high = torch.where(counted, mask, 0).aminmax() if mask.numel() else (0, 0)
+        if low < 0 or high >= num_classes:
+            wrong = sorted(set(mask[counted & ((mask < 0) | (mask >= num_classes))].tolist()))
             raise ValueError(
                 f"{name} mask holds {wrong[:10]}, but there are {num_classes} classes, 0 to {num_classes - 1}"
             )
-    return torch.bincount(truth * num_classes + guess, minlength=num_classes**2).reshape(num_classes, num_classes)
+    left_out = num_classes**2  # a place behind the matrix
+    places = torch.where(counted, targets.long() * num_classes + preds, left_out).flatten()
+    return torch.bincount(places, minlength=left_out + 1)[:left_out].reshape(num_classes, num_classes)
 
 
 def iou_per_class(matrix: Tensor) -> Tensor:

@@ -124,6 +124,8 @@ def voc_average_precision(
     objects = 0
     for image in images:
         mine, truth = image.labels == label, image.true_labels == label
+        if not (mine.any() or truth.any()):
+            continue
         order = np.argsort(-image.scores[mine], kind="stable")
         difficult = image.excused[truth]
         overlaps = pairwise_iou(image.boxes[mine][order], image.true_boxes[truth], inclusive=inclusive)

@@ -31,8 +31,9 @@ def mask_problem(code: dict[str, Any], width: int, height: int) -> str:  # Any: 
     if size != [height, width]:
         return "run-length mask of another size than its picture"
     try:
-        runs = decode_runs(counts) if isinstance(counts, str) else counts
-        if isinstance(runs, list) and min(runs, default=0) >= 0 and sum(runs) == width * height:
+        runs: Any = decode_runs(counts) if isinstance(counts, str) else counts
+        lengths = isinstance(runs, list) and all(isinstance(run, int) and run >= 0 for run in runs)
+        if lengths and sum(runs) == width * height:
             return "" if any(runs[1::2]) else EMPTY
     except (TypeError, ValueError):
         pass

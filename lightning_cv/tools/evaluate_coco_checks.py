@@ -18,9 +18,14 @@ def refuse_strange_truth(truth: Content, path: Path, kinds: list[str]) -> dict[i
         height, width = whole(entry.get("height")), whole(entry.get("width"))
         sizes[_new_id(entry, place, sizes)] = (height, width) if height and width else None
     categories: dict[int, None] = {}
+    names: set[str] = set()
     for place, entry in _places(truth["categories"], f"{path}, categories"):
-        if not isinstance(entry.get("name"), str):
+        name = entry.get("name")
+        if not isinstance(name, str):
             raise UserError(f"{place} has no name")
+        if name in names:
+            raise UserError(f"{place}: a second category of the name {name!r}")
+        names.add(name)
         categories[_new_id(entry, place, categories)] = None
     seen: dict[int, None] = {}
     sound = _sound(truth["annotations"], sizes, kinds)
@@ -116,6 +121,10 @@ def _refuse_mask(entry: Content, place: str, size: Size, *, polygons: bool) -> N
                 isinstance(points, list) and len(points) >= 6 and len(points) % 2 == 0 and all(map(_number, points))
             ):
                 raise UserError(f"{place}: a polygon needs three points or more, it is {_short(points)}")
+            if min(points) < -max(size) or max(points) > 2 * max(size):  # to fill it would take minutes
+                raise UserError(
+                    f"{place}: a polygon lies far outside of its picture, {size[0]} x {size[1]} (height x width)"
+                )
         return
     if not isinstance(mask, dict) or not (isinstance(mask.get("counts"), str) or polygons):
         raise UserError(f"{place}: no segmentation as {'polygons or ' if polygons else 'compressed '}RLE")

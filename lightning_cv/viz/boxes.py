@@ -42,12 +42,13 @@ class Tag(NamedTuple):
 def draw_tags(image: Picture, tags: list[Tag]) -> Picture:
     """The picture with boxes; their text, if any, is on the upper edge, inside the box where there is no room above.
 
-    A box whose corners are not all finite, as a net that diverges may give, is left out.
+    A box whose corners are not all finite, as a net that diverges may give, is left out; of one that leaves the picture
+    no more is drawn than can be seen.
     """
-    tags = [tag for tag in tags if all(map(math.isfinite, tag.box))]
     canvas = Image.fromarray(image)
     draw = ImageDraw.Draw(canvas)
     stroke = max(2, round(min(image.shape[:2]) / 200))
+    tags = [tag._replace(box=_near(tag.box, canvas.size, stroke)) for tag in tags if all(map(math.isfinite, tag.box))]
     for tag in sorted(tags, key=lambda tag: -_area(tag.box)):  # small boxes over large ones
         _outline(draw, tag, stroke)
     for tag in [tag for tag in tags[::-1] if tag.text]:  # the best score's name on top
@@ -128,6 +129,12 @@ def _scaled(image: Picture, tags: list[Tag]) -> Picture:
 
 def _corners(box: list[float]) -> tuple[float, float, float, float]:
     return box[0], box[1], box[2], box[3]
+
+
+def _near(box: tuple[float, ...], size: tuple[int, int], margin: int) -> tuple[float, float, float, float]:
+    """The box with corners no farther outside of a picture (width, height) than the margin."""
+    x1, y1, x2, y2 = (min(max(value, -margin), side + margin) for value, side in zip(box, size * 2, strict=True))
+    return x1, y1, x2, y2
 
 
 def _area(box: tuple[float, float, float, float]) -> float:

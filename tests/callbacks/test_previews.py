@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -83,6 +85,15 @@ def test_count_limits_the_images_over_batches(tmp_path):
     cell = 64 + 2
     assert heights[3] - heights[1] == 2 * cell
     assert heights[99] - heights[1] == 5 * cell  # there are six
+
+
+@pytest.mark.parametrize("kind", ["segmentation", "detection", "panoptic", "reconstruction"])
+def test_what_is_kept_is_no_view_of_its_batch(kind):
+    make, answer, batch, _ = KINDS[kind]
+    batch = batch(0, images=8, size=64)
+    kept = make().items(answer(batch), batch, 1)
+    alone = make().items(answer(KINDS[kind][2](0, images=1, size=64)), KINDS[kind][2](0, images=1, size=64), 1)
+    assert len(pickle.dumps(kept)) == pytest.approx(len(pickle.dumps(alone)), rel=0.01)
 
 
 def test_bad_settings_are_named():

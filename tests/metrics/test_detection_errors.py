@@ -117,6 +117,15 @@ def test_confusion_by_hand():
         image([(BOX, 0.9, 1), (FAR, 0.7, 2)], [(BOX, 1), (FAR, 2)], [False, True]),
     ]
     assert detection_confusion(images, 2).tolist() == [[1, 1, 0], [0, 0, 1], [1, 0, 0]]
+    twice = image([(BOX, 0.9, 1), (BOX, 0.8, 1), (FAR, 0.7, 2)], [(BOX, 1), (FAR, 1)], [True, False])
+    assert detection_confusion([twice], 2).tolist() == [
+        [0, 1, 0],
+        [0, 0, 0],
+        [0, 0, 0],
+    ]  # any number may
+    crowd = image([([0, 0, 2, 2], 0.9, 1), ([8, 0, 12, 2], 0.8, 1), (FAR, 0.7, 1)], [(BOX, 2)])
+    crowd = crowd._replace(crowd=np.array([True]))
+    assert detection_confusion([crowd], 2).tolist() == [[0, 0, 0], [0, 0, 0], [1, 0, 0]]  # in it, half in it, outside
     assert detection_confusion([], 1).tolist() == [[0, 0], [0, 0]]
 
 

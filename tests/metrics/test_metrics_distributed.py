@@ -135,6 +135,17 @@ def figures(chosen, predicted=True):
     return answers
 
 
+class Unsendable(Exception):
+    """Not rebuilt from its arguments, as pickle would."""
+
+    def __init__(self, what, why):
+        super().__init__(f"{what.__name__} of {why.__name__}")
+
+
+def raise_(error):
+    raise error
+
+
 def run(rank, world_size, port, cases, queue):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world_size)
@@ -146,12 +157,13 @@ def run(rank, world_size, port, cases, queue):
             if rank == 0:  # the others have nothing new and still take part
                 feed(grown, number, True)
             last[kind.__name__] = numbers(grown.compute())
-    error = None
-    try:
-        VOCMeanAP(1).evaluate_once(lambda _: 1 / 0)
-    except ZeroDivisionError as caught:
-        error = str(caught)
-    queue.put((rank, answers, last, error))
+    errors = []
+    for evaluate in (lambda _: 1 / 0, lambda _: raise_(Unsendable(len, torch.nn.Linear))):
+        try:
+            VOCMeanAP(1).evaluate_once(evaluate)
+        except Exception as caught:
+            errors.append(str(caught))
+    queue.put((rank, answers, last, errors))
     queue.close()
     queue.join_thread()
     dist.destroy_process_group()
@@ -188,13 +200,14 @@ def test_uneven_processes_agree_with_one(world_size):
         assert process.exitcode == 0
     counts = {len(images(shares)) for shares, _ in cases}
     alone = {(count, predicted): figures(range(count), predicted) for count in counts for predicted in (True, False)}
-    for rank, found, last, error in answers:
+    for rank, found, last, errors in answers:
         for name, values in alone[len(IMAGES), True].items():
             assert last[name] == pytest.approx(values, nan_ok=True), name
         for (shares, predicted), result in zip(cases, found, strict=True):
             for name, values in alone[len(images(shares)), predicted].items():
                 assert result[name] == pytest.approx(values, nan_ok=True), (name, rank, shares, predicted)
-        assert error == "division by zero"  # an error on the first process reaches all instead of leaving them waiting
+        own = "len of Linear" if rank == 0 else "Unsendable: len of Linear"
+        assert errors == ["division by zero", own]  # an error on the first process reaches all, who would wait else
 
 
 def test_every_metric_is_among_those_that_are_tried():

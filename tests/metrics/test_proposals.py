@@ -6,6 +6,7 @@ from oracles.drawn_detections import draw_results
 from oracles.proposals import coco_recall, greedy_recall
 
 from lightning_cv.metrics.proposals import NEVER, THRESHOLDS, ProposalRecall, finding_ranks, proposal_recall
+from lightning_cv.metrics.voc import ImageResult
 
 BOX, FAR = [0.0, 0.0, 10.0, 10.0], [50.0, 50.0, 60.0, 60.0]
 
@@ -32,6 +33,16 @@ def test_ranks_by_hand():
 def test_a_proposal_falls_back_on_an_object_still_free():
     boxes = np.array([BOX, BOX])
     assert finding_ranks(boxes, np.array([BOX, [2.0, 0.0, 12.0, 10.0]]), np.array([0.5])).tolist() == [[0, 1]]
+
+
+def test_of_objects_overlapped_alike_the_last_is_taken_as_by_cocos_evaluation():
+    boxes, wanted = np.array([[0.0, 0, 20, 10], [0, 0, 10, 10]]), np.array([[0.0, 0, 10, 10], [10, 0, 20, 10]])
+    ranks = finding_ranks(boxes, wanted)
+    assert ranks[0].tolist() == [1, 0]
+    image = ImageResult(
+        boxes, np.array([0.9, 0.8]), np.ones(2, np.int64), wanted, np.ones(2, np.int64), np.zeros(2, bool), (50, 50)
+    )
+    assert proposal_recall([ranks], [1, 2]) == pytest.approx(coco_recall([image], [1, 2]))
 
 
 def test_empty_input():

@@ -125,13 +125,12 @@ def confusion(images, classes, threshold, score):
         for row in found:
             if row["score"] < score:
                 continue
-            free = [o for o in objects if not o["taken"]]
+            free = [o for o in objects if not o["taken"] and not o["difficult"]]
             if overlap_of(row, free) >= threshold:
                 aim = best_of(row, free)
                 aim["taken"] = True
-                if not aim["difficult"]:
-                    matrix[aim["label"] - 1][row["label"] - 1] += 1
-            else:
+                matrix[aim["label"] - 1][row["label"] - 1] += 1
+            elif overlap_of(row, [o for o in objects if o["difficult"]]) < threshold:
                 matrix[classes][row["label"] - 1] += 1
         for o in objects:
             if not o["taken"] and not o["difficult"]:

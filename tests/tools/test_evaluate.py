@@ -305,11 +305,17 @@ def first(kind, **values):
         (first("annotations", bbox=[1, 1, float("nan"), 4]), ["annotations[0]", "bbox"]),
         (first("annotations", segmentation=[[1, 2]]), ["annotations[0]", "three points"]),
         (first("annotations", segmentation={"size": [3, 3], "counts": [9]}), ["annotations[0]", "another size"]),
+        (
+            first("annotations", segmentation={"size": [10, 20], "counts": [0.5, 199.5]}),
+            ["annotations[0]", "do not fill"],
+        ),
+        (first("annotations", segmentation=[[1, 1, 5e6, 1, 5, 5]]), ["annotations[0]", "far outside", "10 x 20"]),
         (first("annotations", segments_info=[]), ["panoptic json"]),
         (first("images", id=3), ["images[1] (id 3)", "second entry"]),
         (first("images", height=None), ["annotations[0]", "height and width of image 7"]),
         (lambda content: content["images"].append("x"), ["images[3]", "whole number"]),
         (first("categories", name=None), ["categories[0]", "no name"]),
+        (first("categories", name="dog"), ["categories[1]", "a second category of the name 'dog'"]),
     ],
 )
 def test_a_ground_truth_that_no_figure_can_be_made_of(tmp_path, capsys, change, pieces):

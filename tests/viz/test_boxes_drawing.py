@@ -111,6 +111,15 @@ def test_masks_of_the_truth_are_shown_beside_masks_only_and_the_smaller_is_on_to
     assert np.abs(shown[top + 50, 150] - np.array(class_colour(2)) / 2).max() <= 0.5
 
 
+def test_a_box_far_beyond_the_picture_is_drawn_at_once():
+    image = torch.zeros(3, 400, 400)
+    huge, large = (
+        detections_picture(image, found([[-side, 50.0, side, 90.0]], [0.5], [1]), LABELS) for side in (1e12, 1e4)
+    )
+    assert np.array_equal(huge, large)
+    assert huge.any()
+
+
 def test_boxes_that_are_not_finite_are_left_out():
     nan, inf = float("nan"), float("inf")
     boxes = [[nan, 1.0, 9.0, 9.0], [0.0, 0.0, inf, 20.0], [50.0, 50.0, 90.0, 90.0]]
