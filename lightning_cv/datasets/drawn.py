@@ -95,7 +95,7 @@ class DrawnLabels:
     """Images and label planes of a split: where each class is, also behind objects of other classes.
 
     Plane k is the union of the whole shapes of label k + 1, so that planes overlap. A scene is drawn each time it is
-    asked for, in 1 to 2 ms at 128 pixels; no file is written. Without its JPEG, it is that of `writers.write_voc`.
+    asked for, in about 2 ms at 128 pixels; no file is written. Without its JPEG, it is that of `writers.write_voc`.
 
     Args:
         split: "train", "val" or "test".
