@@ -320,6 +320,12 @@ def test_real_voc_batches(shared_data):
     assert next(iter(segmentation.train_dataloader()))["masks"].shape == (4, 96, 96)
     masks = next(iter(segmentation.val_dataloader()))["masks"]
     assert masks.shape[1] % 32 == masks.shape[2] % 32 == 0
+    binary = VOCSegmentationDataModule(
+        str(shared_data), SegmentationTrain(96), SegmentationEval(), batch_size=4, binary=True
+    )
+    found = next(iter(binary.val_dataloader()))["masks"]
+    assert torch.equal(found, torch.where(masks == VOID, VOID, (masks > 0).long()))
+    assert set(found.unique().tolist()) == {0, 1, VOID}
 
 
 @pytest.mark.data
