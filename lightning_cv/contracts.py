@@ -6,6 +6,7 @@ Letters: N images of a batch or boxes of an image; K classes; H, W height and wi
 - boxes: float32 (N, 4) as x1, y1, x2, y2 in pixels of the image tensor, far edge exclusive.
 - detection labels: int64, 1 to K; 0 is background, even for nets without a background logit.
 - class mask: int64 (H, W), 0 to K - 1, 255 is "do not count"; instance masks: bool (N, H, W).
+- label planes, where a pixel may have several labels: int64 (K, H, W) of 0, 1 and 255, plane k for label k + 1.
 """
 
 from collections.abc import Sequence
@@ -34,11 +35,11 @@ class DetectionSample(TypedDict):
 
 
 class SegmentationSample(TypedDict):
-    """One image file and its class mask, before any transform."""
+    """One image and its class mask or, in a last axis of their own, its label planes, before any transform."""
 
     image_id: str
     image: NDArray[np.uint8]  # (H, W, 3) RGB
-    mask: NDArray[np.uint8]  # (H, W), 0 to K - 1 and VOID
+    mask: NDArray[np.uint8]  # (H, W), 0 to K - 1 and VOID, or (H, W, K) of 0, 1 and VOID
 
 
 class PanopticSample(TypedDict):
@@ -146,7 +147,7 @@ class SegmentationBatch(TypedDict):
     """A batch for semantic segmentation; a padded border is VOID in the masks."""
 
     images: Tensor  # float32 (N, 3, H, W)
-    masks: Tensor  # int64 (N, H, W)
+    masks: Tensor  # int64 (N, H, W), or label planes (N, K, H, W)
     image_ids: list[str]
     original_sizes: NotRequired[list[tuple[int, int]]]  # (H, W) of the files
 
@@ -162,7 +163,8 @@ class ImageBatch(TypedDict):
 class StepOutput(TypedDict):
     """What a validation or test step hands to the callbacks.
 
-    preds and targets are: class masks int64 (N, H, W) twice for segmentation; `list[Detections]` and
+    preds and targets are: class masks int64 (N, H, W) twice for segmentation; probabilities float32 and label planes
+    int64, both (N, K, H, W), where a pixel may have several labels; `list[Detections]` and
     `list[DetectionTarget]` for detection, and for localization with one object and one guess an image;
     `list[FoundSegments]` and `list[PanopticTarget]` for panoptic segmentation; reconstructed and original images for
     autoencoders, whose `terms` hold per-image figures in nats, each (N,), and of each latent `mean` and, of a VAE,

@@ -245,12 +245,11 @@ def log_masks(
     trainer: Trainer,
     key: str,
     pictures: Sequence[Picture],
-    preds: Sequence[Tensor],
-    targets: Sequence[Tensor],
+    masks: Sequence[Mapping[str, Tensor]],
     image_ids: Sequence[str],
     label_map: LabelMap,
 ) -> None:
-    """Pictures with native W&B masks "predictions" and "ground_truth", class masks (H, W) of the pictures' size."""
+    """Pictures with native W&B masks: of each picture class masks (H, W) of its size, by the names W&B shows."""
     names = class_labels(label_map, void=True)
     for run in _runs(trainer):
         images = [
@@ -258,12 +257,12 @@ def log_masks(
                 shown,
                 caption=image_id,
                 masks={
-                    "predictions": {"mask_data": guess.cpu().numpy().astype(np.uint8), "class_labels": names},
-                    "ground_truth": {"mask_data": truth.cpu().numpy().astype(np.uint8), "class_labels": names},
+                    name: {"mask_data": mask.cpu().numpy().astype(np.uint8), "class_labels": names}
+                    for name, mask in named.items()
                 },
                 classes=run.classes(label_map, void=True),
             )
-            for shown, guess, truth, image_id in zip(pictures, preds, targets, image_ids, strict=True)
+            for shown, named, image_id in zip(pictures, masks, image_ids, strict=True)
         ]
         _log(run, trainer, key, images)
 

@@ -197,7 +197,8 @@ def test_two_offline_runs_in_one_process_read_back(tmp_path):
         assert run.experiment.id == f"id{number}"
         tracking.log_boxes(one, "previews/detection", [PICTURE], [FOUND], [target("img7")], LABELS, 0.3)
         mask = torch.ones(32, 32, dtype=torch.int64)
-        tracking.log_masks(one, "previews/segmentation", [PICTURE], [mask], [mask * 255], ["img8"], MASK_LABELS)
+        masks = {"predictions": mask, "true_disc": mask * 255}
+        tracking.log_masks(one, "previews/segmentation", [PICTURE], [masks], ["img8"], MASK_LABELS)
         tracking.log_images(one, "previews/reconstruction", [PICTURE], ["caption"])
         tracking.log_table(one, "latents", ["latent", "picture"], [[0, PICTURE]])
         frames = [Image.fromarray(PICTURE), Image.fromarray(255 - PICTURE)]

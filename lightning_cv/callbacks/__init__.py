@@ -6,6 +6,7 @@ from lightning_cv.callbacks.likelihood import LikelihoodMetrics, ReconstructionM
 from lightning_cv.callbacks.metrics import (
     DetectionMetrics,
     LocalizationMetrics,
+    MultilabelMetrics,
     SegmentationMetrics,
 )
 from lightning_cv.callbacks.nan_guard import NanGuard
@@ -14,6 +15,7 @@ from lightning_cv.callbacks.panoptic import PanopticMetrics, PanopticPreview
 from lightning_cv.callbacks.predictions import SavePredictions
 from lightning_cv.callbacks.previews import (
     DetectionPreview,
+    MultilabelPreview,
     ReconstructionPreview,
     SegmentationPreview,
 )
@@ -32,6 +34,8 @@ __all__ = [
     "LatentTraversal",
     "LikelihoodMetrics",
     "LocalizationMetrics",
+    "MultilabelMetrics",
+    "MultilabelPreview",
     "NMSPreview",
     "NanGuard",
     "PanopticMetrics",

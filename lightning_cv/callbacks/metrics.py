@@ -18,6 +18,7 @@ from lightning_cv.metrics.confusion import detection_confusion
 from lightning_cv.metrics.detection import VOCMeanAP
 from lightning_cv.metrics.errors import split_errors
 from lightning_cv.metrics.localization import LocalizationAccuracy
+from lightning_cv.metrics.multilabel import MultilabelOverlap, dice_per_label, iou_per_label
 from lightning_cv.metrics.segmentation import (
     PixelCounts,
     SegmentationIoU,
@@ -168,6 +169,38 @@ class SegmentationMetrics(EvaluationMetrics[SegmentationIoU]):
         if self.per_class:
             figures |= by_class("iou", label_map, ious.tolist())
             figures |= by_class("accuracy", label_map, accuracy_per_class(matrix).tolist())
+        return figures
+
+
+class MultilabelMetrics(EvaluationMetrics[MultilabelOverlap]):
+    """`val/iou` and `val/dice`, means over the labels that are on or found anywhere, of label planes.
+
+    Args:
+        threshold: the probability above which a label is found.
+        per_class: log `val/iou_<label>` and `val/dice_<label>` too.
+    """
+
+    def __init__(self, threshold: float = 0.5, per_class: bool = False) -> None:
+        super().__init__()
+        if not 0 <= threshold < 1:
+            raise ValueError(f"MultilabelMetrics: threshold must be at least 0 and below 1, got {threshold}")
+        self.threshold, self.per_class = threshold, per_class
+
+    def build(self, trainer: Trainer, pl_module: LightningModule) -> MultilabelOverlap:
+        """Counts for the labels of the data."""
+        return MultilabelOverlap(label_map_of(trainer, self).num_classes, self.threshold)
+
+    def feed(self, metric: MultilabelOverlap, outputs: StepOutput, batch: Any) -> None:
+        """Count the pixels of a batch."""
+        metric.update(outputs["preds"], outputs["targets"], outputs["image_ids"])
+
+    def figures(self, metric: MultilabelOverlap, stage: Stage, trainer: Trainer) -> dict[str, float]:
+        """Figures of the counts."""
+        label_map, counts = label_map_of(trainer, self), metric.evaluate_once(metric.counts)
+        ious, dices = iou_per_label(counts), dice_per_label(counts)
+        figures = {"iou": ious.nanmean().item(), "dice": dices.nanmean().item()}
+        if self.per_class:
+            figures |= by_class("iou", label_map, ious.tolist()) | by_class("dice", label_map, dices.tolist())
         return figures
 
 

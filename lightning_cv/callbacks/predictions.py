@@ -119,6 +119,8 @@ class SavePredictions(Callback):
             raise UserError("predictions are saved of detection and segmentation, which this is not")
 
     def _take_class_masks(self, outputs: StepOutput, sizes: Sequence[tuple[int, int]], split: str) -> None:
+        if outputs["preds"].ndim == 4:
+            raise UserError("label planes have no place in the formats of the official evaluators: use predict")
         self._refuse_format_but("voc", "class masks")
         for mask, image_id, size in zip(outputs["preds"], outputs["image_ids"], sizes, strict=True):
             save_class_mask(_cropped(mask, size, image_id), self.folder / f"comp6_{split}_cls" / f"{image_id}.png")

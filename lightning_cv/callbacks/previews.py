@@ -19,6 +19,7 @@ from lightning_cv.contracts import Detections, DetectionTarget, StepOutput
 from lightning_cv.metrics.records import gathered, on_first_process
 from lightning_cv.viz.boxes import above_score, boxes_beside_truth
 from lightning_cv.viz.canvas import Picture, picture, tile
+from lightning_cv.viz.labels import labels_below_truth, labels_on, plane_as_mask
 from lightning_cv.viz.masks import masks_beside_truth
 from lightning_cv.viz.rows import image_rows
 
@@ -150,9 +151,43 @@ class SegmentationPreview(Preview[Segmented]):
 
     def send(self, items: Sequence[Segmented], trainer: Trainer, drawn: Picture) -> None:
         """Images with native masks."""
-        images, preds, targets, image_ids = zip(*items, strict=True)
-        pictures = [picture(image) for image in images]
-        tracking.log_masks(trainer, self.key, pictures, preds, targets, image_ids, label_map_of(trainer, self))
+        pictures, image_ids = [picture(one.image) for one in items], [one.image_id for one in items]
+        masks = [{"predictions": one.pred, "ground_truth": one.target} for one in items]
+        tracking.log_masks(trainer, self.key, pictures, masks, image_ids, label_map_of(trainer, self))
+
+
+class MultilabelPreview(Preview[Segmented]):
+    """The pixels of each label that is there or found, truth above prediction; W&B gets a native mask for each.
+
+    Predicted and true of an image are label planes (K, H, W). A label is found where its probability is above a half.
+    """
+
+    name = "multilabel"
+
+    def items(self, outputs: StepOutput, batch: Batch, room: int) -> list[Segmented]:
+        """Images and planes."""
+        found = (outputs["preds"][:room] > 0.5).long()
+        tensors = (batch["images"][:room].cpu(), found.cpu(), outputs["targets"][:room].cpu())
+        return list(map(Segmented, *tensors, outputs["image_ids"][:room]))
+
+    def draw(self, items: Sequence[Segmented], trainer: Trainer, pl_module: LightningModule) -> Picture:
+        """An image a row."""
+        label_map = label_map_of(trainer, self)
+        return tile([labels_below_truth(one.image, one.pred, one.target, label_map) for one in items], columns=1)
+
+    def send(self, items: Sequence[Segmented], trainer: Trainer, drawn: Picture) -> None:
+        """Images with native masks."""
+        pictures, image_ids = [picture(one.image) for one in items], [one.image_id for one in items]
+        label_map = label_map_of(trainer, self)
+        masks = [
+            {
+                f"{who}_{label_map.name(label)}": plane_as_mask(planes[label - label_map.first], label)
+                for label in labels_on(one.pred, one.target, label_map)
+                for who, planes in (("predicted", one.pred), ("true", one.target))
+            }
+            for one in items
+        ]
+        tracking.log_masks(trainer, self.key, pictures, masks, image_ids, label_map)
 
 
 class Detected(NamedTuple):

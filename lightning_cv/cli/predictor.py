@@ -19,11 +19,12 @@ from lightning_cv.contracts import Detections, LabelMap, Placement
 from lightning_cv.datamodules.base import DataModule, DetectionDataModule
 from lightning_cv.datasets.coco_results import box_rows
 from lightning_cv.errors import UserError
-from lightning_cv.tasks import DetectionTask, SegModule, Task
+from lightning_cv.tasks import DetectionTask, MultilabelSegModule, SegModule, Task
 from lightning_cv.tasks.base import CHECKPOINT_KEY
 from lightning_cv.transforms import restore_boxes
 from lightning_cv.viz.boxes import above_score, detections_picture
 from lightning_cv.viz.canvas import beside, picture
+from lightning_cv.viz.labels import tint_labels
 from lightning_cv.viz.masks import overlay, save_class_mask
 
 set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
@@ -141,6 +142,14 @@ def _predict(
         shown = above_score(found, options.show_score)
         Image.fromarray(detections_picture(image, shown, model.label_map)).save(place)
         return [dict(row) for row in box_rows(number, found, model.label_map)]
+    if isinstance(model.task, MultilabelSegModule):
+        on = (output[0, :, : image.shape[0], : image.shape[1]] > 0.5).cpu()  # (K, H, W)
+        Image.fromarray(tint_labels(image, on.long(), model.label_map)).save(place)
+        masks = {label: f"masks/{name}/{label}.png" for label in model.label_map.names}
+        for plane, path in zip(on.numpy(), masks.values(), strict=True):
+            (options.out / path).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(plane.astype(np.uint8) * 255).save(options.out / path)
+        return [{"image_id": number, "file_name": str(file), "masks": masks}]
     if isinstance(model.task, SegModule):
         mask = output[0, : image.shape[0], : image.shape[1]].cpu().numpy().astype(np.uint8)
         save_class_mask(output[0, : image.shape[0], : image.shape[1]], options.out / "masks" / f"{name}.png")

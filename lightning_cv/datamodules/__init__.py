@@ -3,7 +3,11 @@
 from lightning_cv.datamodules.base import DataModule, DetectionDataModule
 from lightning_cv.datamodules.celeba import CelebADataModule
 from lightning_cv.datamodules.coco import CocoDetectionDataModule, CocoPanopticDataModule
-from lightning_cv.datamodules.drawn import DrawnDetectionDataModule, DrawnSegmentationDataModule
+from lightning_cv.datamodules.drawn import (
+    DrawnDetectionDataModule,
+    DrawnMultilabelDataModule,
+    DrawnSegmentationDataModule,
+)
 from lightning_cv.datamodules.drawn_coco import DrawnInstancesDataModule, DrawnPanopticDataModule
 from lightning_cv.datamodules.dsprites import DSpritesDataModule
 from lightning_cv.datamodules.folder import ImageFolderDataModule
@@ -24,6 +28,7 @@ __all__ = [
     "DigitsDataModule",
     "DrawnDetectionDataModule",
     "DrawnInstancesDataModule",
+    "DrawnMultilabelDataModule",
     "DrawnPanopticDataModule",
     "DrawnSegmentationDataModule",
     "FashionMNISTDataModule",

@@ -39,11 +39,12 @@ def collate_segmentation(samples: list[PreparedMask]) -> SegmentationBatch:
     height = max(sample.image.shape[1] for sample in samples)
     width = max(sample.image.shape[2] for sample in samples)
     images = _canvas(len(samples), height, width)
-    masks = torch.full((len(samples), height, width), VOID, dtype=torch.int64)
+    planes = samples[0].mask.shape[:-2]  # (), or (K,) of labels
+    masks = torch.full((len(samples), *planes, height, width), VOID, dtype=torch.int64)
     for number, sample in enumerate(samples):
-        rows, columns = sample.mask.shape
+        rows, columns = sample.mask.shape[-2:]
         images[number, :, :rows, :columns] = sample.image
-        masks[number, :rows, :columns] = sample.mask
+        masks[number, ..., :rows, :columns] = sample.mask
     return {
         "images": images,
         "masks": masks,

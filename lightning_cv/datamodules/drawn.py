@@ -1,7 +1,14 @@
 """Drawn scenes as data modules: the VOC folder is drawn at first use, then read like any other."""
 
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightning_cv.contracts import SegmentationBatch
+from lightning_cv.datamodules.base import BatchDataset, DataModule
+from lightning_cv.datamodules.batches import collate_segmentation
 from lightning_cv.datamodules.voc import VOCDetectionDataModule, VOCSegmentationDataModule
-from lightning_cv.datasets.drawn import DRAWN_CLASSES
+from lightning_cv.datasets.drawn import DRAWN_CLASSES, DrawnLabels
 from lightning_cv.datasets.writers import drawn_folder, write_voc
 from lightning_cv.transforms import (
     DetectionEval,
@@ -62,7 +69,11 @@ class DrawnDetectionDataModule(VOCDetectionDataModule):
 
 
 class DrawnSegmentationDataModule(VOCSegmentationDataModule):
-    """Class masks of drawn scenes: the ground and 10 classes; arguments as for `DrawnDetectionDataModule`."""
+    """Class masks of drawn scenes: the ground and 10 classes; arguments as for `DrawnDetectionDataModule`.
+
+    Args:
+        binary: see `VOCSegmentationDataModule`.
+    """
 
     def __init__(
         self,
@@ -78,6 +89,7 @@ class DrawnSegmentationDataModule(VOCSegmentationDataModule):
         cache: bool = True,
         num_workers: int = 0,
         eval_batch_size: int | None = None,
+        binary: bool = False,
     ) -> None:
         self.counts, self.size, self.draw_seed = {"train": train, "val": val, "test": test}, size, draw_seed
         super().__init__(
@@ -90,8 +102,59 @@ class DrawnSegmentationDataModule(VOCSegmentationDataModule):
             cache=cache,
             num_workers=num_workers,
             eval_batch_size=eval_batch_size,
+            binary=binary,
         )
 
     def prepare_data(self) -> None:
         """Draws the scenes unless they are there."""
         write_voc(self.root, _YEAR, self.counts, self.draw_seed, self.size)
+
+
+class DrawnMultilabelDataModule(DataModule):
+    """Label planes of drawn scenes: 10 classes that overlap, each where its objects are, also behind others.
+
+    For `MultilabelSegModule`. Nothing is written: scenes are drawn as they are asked for.
+
+    Args:
+        train, val, test: numbers of scenes.
+        size: of a scene in pixels.
+        draw_seed: of the scenes; the run's seed does not touch them.
+        train_transform, eval_transform: None for mirroring with slight colour gains, and for the scenes as they are.
+        batch_size, num_workers, eval_batch_size: as for `VOCDetectionDataModule`.
+    """
+
+    def __init__(
+        self,
+        train: int = 2000,
+        val: int = 300,
+        test: int = 300,
+        size: int = 128,
+        draw_seed: int = 0,
+        train_transform: SegmentationTransform | None = None,
+        eval_transform: SegmentationEval | None = None,
+        batch_size: int = 32,
+        num_workers: int = 0,
+        eval_batch_size: int | None = None,
+    ) -> None:
+        super().__init__(batch_size, num_workers, eval_batch_size)
+        counts = {"train": train, "val": val, "test": test}
+        self.sources = {split: DrawnLabels(split, count, draw_seed, size) for split, count in counts.items()}
+        self.label_map = self.sources["train"].label_map
+        self.train_transform = train_transform or SegmentationFlip(jitter=0.1)
+        self.eval_transform = eval_transform or SegmentationEval(32)
+
+    def train_set(self) -> BatchDataset[SegmentationBatch]:
+        """Augmented batches."""
+        return BatchDataset(self.sources["train"], self.train_transform, collate_segmentation, self.seed)
+
+    def val_set(self) -> BatchDataset[SegmentationBatch]:
+        """Padded batches of the validation scenes."""
+        return BatchDataset(self.sources["val"], self.eval_transform, collate_segmentation, self.seed)
+
+    def test_set(self) -> BatchDataset[SegmentationBatch]:
+        """Padded batches of the test scenes."""
+        return BatchDataset(self.sources["test"], self.eval_transform, collate_segmentation, self.seed)
+
+    def prepare_image(self, image: NDArray[np.uint8], /) -> Tensor:
+        """The tensor that evaluation would make of one RGB picture (H, W, 3), which lies in its upper left corner."""
+        return self.eval_transform.image(image)

@@ -170,6 +170,9 @@ class VOCSegmentationDataModule(_VOCFolder[VOCSegmentation]):
     """Class masks of a VOC folder; arguments as for `VOCDetectionDataModule`, lists of `ImageSets/Segmentation`.
 
     Class 0 is the background; `class_names` are those of the objects, from 1.
+
+    Args:
+        binary: every object's pixels are of one class, "object", whatever the object; for nets with one logit.
     """
 
     def __init__(
@@ -188,12 +191,14 @@ class VOCSegmentationDataModule(_VOCFolder[VOCSegmentation]):
         strict: bool = False,
         num_workers: int = 0,
         eval_batch_size: int | None = None,
+        binary: bool = False,
     ) -> None:
         names = tuple(class_names) if class_names is not None else VOC_CLASSES
         splits = {"train": train, "val": val, "test": test}
         super().__init__(root, year, splits, names, cache, download, batch_size, num_workers, eval_batch_size)
         self.train_transform, self.eval_transform, self.strict = train_transform, eval_transform, strict
-        self.label_map: LabelMap = voc_mask_labels(names)
+        self.binary = binary
+        self.label_map: LabelMap = voc_mask_labels(("object",) if binary else names)
 
     def files_of(self, use: str) -> list[Path]:
         """The class masks of the listed images, in their order."""
@@ -201,7 +206,9 @@ class VOCSegmentationDataModule(_VOCFolder[VOCSegmentation]):
 
     def read(self, use: str) -> VOCSegmentation:
         """The samples for "train", "val" or "test"."""
-        return VOCSegmentation(self.root, self.year, self.splits[use], self.names_of_objects, self.cache, self.strict)
+        return VOCSegmentation(
+            self.root, self.year, self.splits[use], self.names_of_objects, self.cache, self.strict, self.binary
+        )
 
     def train_set(self) -> BatchDataset[SegmentationBatch]:
         """Augmented batches."""

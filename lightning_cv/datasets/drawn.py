@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_cv.contracts import LabelMap, SegmentationSample
 from lightning_cv.ops.counters import mix
 
 DRAWN_CLASSES = (
@@ -50,6 +51,7 @@ class DrawnScene(NamedTuple):
     labels: NDArray[np.int64]  # (N,), 1 to 10
     class_mask: NDArray[np.uint8]  # (H, W), 0 is the ground
     instance_masks: NDArray[np.bool_]  # (N, H, W), disjoint
+    whole_masks: NDArray[np.bool_]  # (N, H, W), with the pixels behind other objects
 
 
 def scene_seed(seed: int, split: str, index: int) -> int:
@@ -70,35 +72,74 @@ def draw_scene(seed: int | np.random.Generator, size: int = 128, max_objects: in
         outlines.append((label, _outline(DRAWN_CLASSES[label - 1], size, rng)))
     seen = _what_is_seen(outlines)
     canvas = _ground(size, rng)
-    for _, mask in seen:
+    for _, mask, _ in seen:
         x1, y1, x2, y2 = _box(mask)
         window = canvas[y1:y2, x1:x2]
         window[mask[y1:y2, x1:x2]] = _texture(y2 - y1, x2 - x1, rng)[mask[y1:y2, x1:x2]]
     grain = int(rng.integers(2, 13))
     canvas += rng.integers(-grain, grain + 1, canvas.shape, dtype=np.int8)
     class_mask = np.zeros((size, size), np.uint8)
-    for label, mask in seen:
+    for label, mask, _ in seen:
         class_mask[mask] = label
     return DrawnScene(
         image=np.clip(canvas, 0, 255).astype(np.uint8),
-        boxes=np.array([_box(mask) for _, mask in seen], np.float32).reshape(-1, 4),
-        labels=np.array([label for label, _ in seen], np.int64),
+        boxes=np.array([_box(mask) for _, mask, _ in seen], np.float32).reshape(-1, 4),
+        labels=np.array([label for label, _, _ in seen], np.int64),
         class_mask=class_mask,
-        instance_masks=np.stack([mask for _, mask in seen]),
+        instance_masks=np.stack([mask for _, mask, _ in seen]),
+        whole_masks=np.stack([whole for _, _, whole in seen]),
     )
 
 
-def _what_is_seen(objects: list[tuple[int, NDArray[np.bool_]]]) -> list[tuple[int, NDArray[np.bool_]]]:
-    """Visible part of each object that shows enough of itself, in drawing order; the front object always stays."""
+class DrawnLabels:
+    """Images and label planes of a split: where each class is, also behind objects of other classes.
+
+    Plane k is the union of the whole shapes of label k + 1, so that planes overlap. A scene is drawn each time it is
+    asked for, in about 2 ms at 128 pixels; no file is written. Without its JPEG, it is that of `writers.write_voc`.
+
+    Args:
+        split: "train", "val" or "test".
+        count: of scenes.
+        seed: of the scenes.
+        size: of a scene in pixels.
+    """
+
+    def __init__(self, split: str, count: int, seed: int = 0, size: int = 128) -> None:
+        if count < 1:
+            raise ValueError(f"a split of drawn scenes needs at least 1, got {count} for {split}")
+        self.split, self.count, self.seed, self.size = split, count, seed, size
+        self.label_map = LabelMap(DRAWN_CLASSES, first=1, dataset_ids=tuple(range(1, len(DRAWN_CLASSES) + 1)))
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int, /) -> SegmentationSample:
+        if not 0 <= index < self.count:
+            raise IndexError(f"scene {index} of {self.count}")
+        scene = draw_scene(scene_seed(self.seed, self.split, index), self.size)
+        planes = np.zeros((*scene.class_mask.shape, len(DRAWN_CLASSES)), np.uint8)
+        for label, whole in zip(scene.labels.tolist(), scene.whole_masks, strict=True):
+            planes[whole, label - 1] = 1
+        return {"image_id": f"{self.split}_{index:06d}", "image": scene.image, "mask": planes}
+
+
+class _Seen(NamedTuple):
+    label: int
+    visible: NDArray[np.bool_]
+    whole: NDArray[np.bool_]
+
+
+def _what_is_seen(objects: list[tuple[int, NDArray[np.bool_]]]) -> list[_Seen]:
+    """Each object that shows enough of itself, in drawing order; the front object always stays."""
     covered = np.zeros_like(objects[0][1])
-    seen: list[tuple[int, NDArray[np.bool_]]] = []
+    seen: list[_Seen] = []
     for label, mask in reversed(objects):
         visible = mask & ~covered
         shown = int(np.count_nonzero(visible))
         if seen and shown < max(MIN_VISIBLE_PIXELS, MIN_VISIBLE_FRACTION * np.count_nonzero(mask)):
             continue
         covered |= mask
-        seen.append((label, visible))
+        seen.append(_Seen(label, visible, mask))
     return seen[::-1]
 
 

@@ -240,7 +240,7 @@ class VOCSegmentation:
     """Images and class masks of a split of `ImageSets/Segmentation`; 255 is void.
 
     Arguments as for `VOCDetection`; mask value 0 is the background, `class_names` count from 1. `SEG11VALID` and
-    `TRAINAUG` of `voc_lists` are splits that need SBD.
+    `TRAINAUG` of `voc_lists` are splits that need SBD. With `binary` a pixel of any object is of class 1, "object".
     """
 
     def __init__(
@@ -251,8 +251,10 @@ class VOCSegmentation:
         class_names: tuple[str, ...] = VOC_CLASSES,
         cache: bool = False,
         strict: bool = False,
+        binary: bool = False,
     ) -> None:
-        self.label_map = voc_mask_labels(tuple(class_names))
+        self.num_classes, self.binary = len(class_names) + 1, binary
+        self.label_map = voc_mask_labels(("object",) if binary else tuple(class_names))
         repairs = Repairs(strict)
         listed = read_split(root, year, "Segmentation", split, repairs)
         repairs.tell(_source(root, split))
@@ -268,11 +270,13 @@ class VOCSegmentation:
     def __getitem__(self, index: int, /) -> SegmentationSample:
         image = self._image_cache[index] if self._image_cache else read_rgb(self._images[index])
         mask = self._mask_cache[index] if self._mask_cache else read_class_mask(self._masks[index])
-        path, classes = self._masks[index], self.label_map.num_classes
+        path, classes = self._masks[index], self.num_classes
         refuse_other_size(path, mask, self._images[index], image)
         if bool(((mask >= classes) & (mask != VOID)).any()):
             strange = sorted(set(np.unique(mask).tolist()) - {*range(classes), VOID})
             raise DataError(f"{path} holds the class numbers {strange}: known are 0 to {classes - 1} and {VOID}")
+        if self.binary:
+            mask = np.where(mask == VOID, VOID, mask > 0).astype(np.uint8)
         return {"image_id": self.ids[index], "image": image, "mask": mask}
 
 

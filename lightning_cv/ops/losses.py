@@ -1,7 +1,5 @@
 """Negative log likelihoods of images, summed over an image and never averaged over its pixels. Letters: N images."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,15 +16,6 @@ def bernoulli_nll(logits: Tensor, targets: Tensor, *, check: bool = True) -> Ten
         in_unit_range(targets)
     logits = _at_least_float32(logits)
     return F.binary_cross_entropy_with_logits(logits, targets.to(logits), reduction="none").flatten(1).sum(1)
-
-
-def gaussian_nll(mean: Tensor, targets: Tensor, sigma: float) -> Tensor:
-    """-log p(image | mean) in nats an image (N,), pixels independent N(mean, sigma^2), constants included."""
-    same_shape(mean, targets)
-    if not sigma > 0:
-        raise ValueError(f"gaussian_nll: sigma must be positive, got {sigma}")
-    errors = (_at_least_float32(targets) - _at_least_float32(mean)).square().flatten(1)  # (N, C*H*W)
-    return errors.sum(1) / (2 * sigma**2) + errors.shape[1] * 0.5 * math.log(2 * math.pi * sigma**2)
 
 
 def in_unit_range(targets: Tensor) -> None:

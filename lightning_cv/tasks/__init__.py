@@ -3,8 +3,16 @@
 from lightning_cv.tasks.autoencoder import AutoencoderModule
 from lightning_cv.tasks.base import Task
 from lightning_cv.tasks.detection import DetectionTask
-from lightning_cv.tasks.segmentation import SegModule
+from lightning_cv.tasks.segmentation import MultilabelSegModule, SegModule
 from lightning_cv.tasks.single_stage import SingleStageDetector
 from lightning_cv.tasks.vae import VAEModule
 
-__all__ = ["AutoencoderModule", "DetectionTask", "SegModule", "SingleStageDetector", "Task", "VAEModule"]
+__all__ = [
+    "AutoencoderModule",
+    "DetectionTask",
+    "MultilabelSegModule",
+    "SegModule",
+    "SingleStageDetector",
+    "Task",
+    "VAEModule",
+]

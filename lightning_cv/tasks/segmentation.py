@@ -66,15 +66,56 @@ class SegModule(Task):
 
     def predict_step(self, images: Tensor) -> Tensor:
         """Class masks int64 (N, H, W) of images (N, 3, H, W)."""
-        return predict_masks(self.net.forward(images))
+        return self.predictions(self.net.forward(images))
+
+    def predictions(self, logits: Tensor) -> Tensor:
+        """Class masks int64 (N, H, W) of logits (N, K, H, W)."""
+        return predict_masks(logits)
+
+    def check_masks(self, masks: Tensor) -> None:
+        """Raise where a batch does not hold class masks (N, H, W)."""
+        if masks.ndim != 3:  # the losses know labels; predictions, metrics and pictures are of one class a pixel
+            raise ValueError(
+                f"SegModule needs class masks (N, H, W), got {tuple(masks.shape)}: label planes are for "
+                "MultilabelSegModule"
+            )
 
     def _eval_step(self, batch: SegmentationBatch, stage: str) -> StepOutput:
         logits = self.net.forward(batch["images"])
         self.log_terms(stage, {"loss": self._loss(logits, batch["masks"])}, len(batch["images"]))
-        return {"preds": predict_masks(logits), "targets": batch["masks"], "image_ids": batch["image_ids"]}
+        return {"preds": self.predictions(logits), "targets": batch["masks"], "image_ids": batch["image_ids"]}
 
     def _loss(self, logits: Tensor, masks: Tensor) -> Tensor:
-        if masks.ndim != 3:  # the losses know labels; predictions, metrics and pictures are of one class a pixel
-            raise ValueError(f"SegModule needs class masks (N, H, W), got {tuple(masks.shape)}")
+        self.check_masks(masks)
         with torch.autocast(logits.device.type, enabled=False):  # other libraries' losses do not see to it
             return self.loss.forward(logits.float(), masks)
+
+
+class MultilabelSegModule(SegModule):
+    """Trains a net that says of every pixel and every label whether it is there: labels overlap, a pixel may have none.
+
+    By default on the binary cross-entropy of each label's pixels that are not void. Arguments as for `SegModule`; the
+    net has one logit a label and none for a background, the batches hold label planes (N, K, H, W).
+    """
+
+    task_name = "multilabel_segmentation"
+
+    def predictions(self, logits: Tensor) -> Tensor:
+        """Probability of each label, float32 (N, K, H, W), of logits (N, K, H, W)."""
+        return logits.float().sigmoid()
+
+    def predict_step(self, images: Tensor) -> Tensor:
+        """Probability of each label, float32 (N, K, H, W), of images (N, 3, H, W)."""
+        return super().predict_step(images)
+
+    def check_masks(self, masks: Tensor) -> None:
+        """Raise where a batch does not hold label planes (N, K, H, W)."""
+        if masks.ndim != 4:
+            raise ValueError(
+                f"MultilabelSegModule needs label planes (N, K, H, W), got {tuple(masks.shape)}: class masks are for "
+                "SegModule"
+            )
+
+    def check_classes(self, label_map: LabelMap) -> None:
+        """Raise where the net and the data disagree on the number of labels."""
+        Task.check_classes(self, label_map)

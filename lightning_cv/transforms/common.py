@@ -30,10 +30,10 @@ class PreparedDetection(NamedTuple):
 
 
 class PreparedMask(NamedTuple):
-    """One image for a net and its class mask."""
+    """One image for a net and its class mask, or its label planes."""
 
     image: Tensor  # float32 (3, H, W)
-    mask: Tensor  # int64 (H, W)
+    mask: Tensor  # int64 (H, W), or (K, H, W)
     image_id: str
     original_size: tuple[int, int]  # height and width of the file
 
@@ -175,7 +175,8 @@ def all_objects(sample: DetectionSample) -> NDArray[np.int64]:
 
 
 def prepare_mask(sample: SegmentationSample, image: Picture, mask: NDArray[np.uint8]) -> PreparedMask:
-    """Image and mask as tensors."""
-    classes = torch.from_numpy(np.ascontiguousarray(mask)).to(torch.int64)
-    height, width = sample["mask"].shape
+    """Image and mask, or the planes (H, W, K) of labels, as tensors."""
+    planes = mask if mask.ndim == 2 else mask.transpose(2, 0, 1)
+    classes = torch.from_numpy(np.ascontiguousarray(planes)).to(torch.int64)
+    height, width = sample["mask"].shape[:2]
     return PreparedMask(image_tensor(image), classes, sample["image_id"], (height, width))

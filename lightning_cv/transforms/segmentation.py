@@ -18,10 +18,13 @@ from lightning_cv.transforms.common import (
 
 
 def pad(image: Picture, height: int, width: int, fill: int | tuple[int, int, int]) -> Picture:
-    """The picture or mask with `fill` at its right and bottom, up to the size given."""
+    """The picture, mask or label planes with `fill` at its right and bottom, up to the size given."""
     bottom, right = height - image.shape[0], width - image.shape[1]
     if bottom == 0 and right == 0:
         return image
+    if isinstance(fill, int):  # of any number of planes, where OpenCV takes four
+        edges = ((0, bottom), (0, right), (0, 0))
+        return np.pad(image, edges[: image.ndim], constant_values=fill)
     return np.asarray(cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=fill), np.uint8)
 
 

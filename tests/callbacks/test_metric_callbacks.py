@@ -5,15 +5,18 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from oracles.toy_training import (
     MASK_LABELS,
+    PLANE_LABELS,
     SEGMENT_LABELS,
     ToyData,
     ToyTask,
     all_disc,
     all_found,
+    all_three,
     box_batch,
     image_batch,
     mask_batch,
     panoptic_batch,
+    plane_batch,
     segments_as_they_are,
     terms_of,
     toy_trainer,
@@ -23,6 +26,7 @@ from lightning_cv.callbacks import (
     DetectionMetrics,
     LikelihoodMetrics,
     LocalizationMetrics,
+    MultilabelMetrics,
     PanopticMetrics,
     ProposalMetrics,
     SegmentationMetrics,
@@ -42,6 +46,23 @@ def test_segmentation_figures_by_hand(tmp_path):
     classes = {"iou_background": 0, "iou_disc": 1 / 2, "accuracy_background": 0, "accuracy_disc": 1}
     expected = means | classes | {"frequency_weighted_iou": 1 / 4}
     assert found == pytest.approx({f"val/{name}": value for name, value in expected.items()})
+
+
+def test_multilabel_figures_by_hand(tmp_path):
+    """Of 16 x 16 pixels the disc has 15 x 8 that count, 7 x 8 of them found, and 7 x 8 false alarms."""
+    data = ToyData([plane_batch(0), plane_batch(2, images=1)], PLANE_LABELS)
+    found = figures(tmp_path, MultilabelMetrics(per_class=True), ToyTask(all_three), data)
+    ious = {"disc": 7 / 22, "star": 1 / 2, "ring": 0.0}
+    dices = {"disc": 7 / 14.5, "star": 2 / 3, "ring": 0.0}
+    expected = {"iou": sum(ious.values()) / 3, "dice": sum(dices.values()) / 3}
+    expected |= {f"iou_{name}": value for name, value in ious.items()}
+    expected |= {f"dice_{name}": value for name, value in dices.items()}
+    assert found == pytest.approx({f"val/{name}": value for name, value in expected.items()})
+    strict = figures(tmp_path, MultilabelMetrics(threshold=0.8, per_class=True), ToyTask(all_three), data, "test")
+    assert strict == {f"test/{name}": 0.0 for name in ("iou", "dice", *(f"{k}_{n}" for k in ("iou", "dice")
+                                                                      for n in ("disc", "star")))}  # fmt: skip
+    with pytest.raises(ValueError, match="threshold must be at least 0 and below 1, got 1"):
+        MultilabelMetrics(threshold=1.0)
 
 
 def test_detection_figures_by_hand(tmp_path):

@@ -6,15 +6,18 @@ import torch
 from oracles.toy_training import (
     BOX_LABELS,
     MASK_LABELS,
+    PLANE_LABELS,
     SEGMENT_LABELS,
     ToyData,
     ToyTask,
     all_disc,
     all_found,
+    all_three,
     box_batch,
     image_batch,
     mask_batch,
     panoptic_batch,
+    plane_batch,
     segments_as_they_are,
     terms_of,
     toy_trainer,
@@ -25,6 +28,7 @@ from lightning_cv import tracking
 from lightning_cv.callbacks import (
     DetectionPreview,
     LatentTraversal,
+    MultilabelPreview,
     PanopticPreview,
     ReconstructionPreview,
     SegmentationPreview,
@@ -33,6 +37,7 @@ from lightning_cv.viz.canvas import class_colour
 
 KINDS = {
     "segmentation": (SegmentationPreview, all_disc, mask_batch, MASK_LABELS),
+    "multilabel": (MultilabelPreview, all_three, plane_batch, PLANE_LABELS),
     "detection": (DetectionPreview, all_found, box_batch, BOX_LABELS),
     "panoptic": (PanopticPreview, segments_as_they_are, panoptic_batch, SEGMENT_LABELS),
     "reconstruction": (ReconstructionPreview, terms_of, image_batch, BOX_LABELS),
@@ -108,15 +113,23 @@ def test_what_wandb_gets(tmp_path, monkeypatch):
     monkeypatch.setattr(tracking, "log_images", lambda trainer, key, *rest: sent.update({key: rest}))
     fit(tmp_path, "detection", [DetectionPreview(count=3, score_threshold=0.4)])
     fit(tmp_path, "segmentation", [SegmentationPreview(count=3)])
+    fit(tmp_path, "multilabel", [MultilabelPreview(count=3)])
     fit(tmp_path, "traversal", [LatentTraversal()])
     pictures, found, targets, label_map, threshold = sent["previews/detection"]
     assert [target["image_id"] for target in targets] == ["img0", "img1", "img2"]
     assert (len(pictures), len(found), label_map, threshold) == (3, 3, BOX_LABELS, 0.4)
     assert pictures[0].shape == (16, 16, 3)
-    pictures, preds, masks, ids, _ = sent["previews/segmentation"]
-    assert ids == ("img0", "img1", "img2")
-    assert torch.equal(preds[0], torch.ones(16, 16, dtype=torch.int64))
-    assert masks[2][0, 0] == 255
+    pictures, masks, ids, _ = sent["previews/segmentation"]
+    assert ids == ["img0", "img1", "img2"]
+    assert torch.equal(masks[0]["predictions"], torch.ones(16, 16, dtype=torch.int64))
+    assert masks[2]["ground_truth"][0, 0] == 255
+    _, masks, ids, label_map = sent["previews/multilabel"]
+    assert (ids, label_map) == (["img0", "img1", "img2"], PLANE_LABELS)
+    assert list(masks[0]) == [f"{who}_{name}" for name in ("disc", "star", "ring") for who in ("predicted", "true")]
+    assert {name: sorted(mask.unique().tolist()) for name, mask in masks[0].items()} == {
+        "predicted_disc": [0, 1], "true_disc": [0, 1, 255], "predicted_star": [0, 2], "true_star": [2],
+        "predicted_ring": [0, 3], "true_ring": [0],
+    }  # fmt: skip
     assert len(sent["previews/traversal"][0]) == 1
 
 

@@ -28,10 +28,11 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         for name, options in (
             ("detection/ssd_drawn", SCENES),
             ("segmentation/fcn_drawn", SCENES),
+            ("segmentation/multilabel_drawn", SCENES),
             ("vae/beta_vae_digits", ["--trainer.limit_train_batches=1"]),
         ):
             run = launch("fit", ["--config", name, "--runs", str(root), *SHORT, *options]).run_dir
-            found[name.split("/")[0]] = run / "checkpoints" / "last.ckpt"
+            found["multilabel" if "multilabel" in name else name.split("/")[0]] = run / "checkpoints" / "last.ckpt"
     return found
 
 
@@ -61,7 +62,7 @@ def photos(tmp_path: Path) -> Path:
 GOOD = ["alpha", "cmyk", "deep", "grey", "more/rgb", "palette", "rgb", "turned"]
 
 
-@pytest.mark.parametrize("task", ["detection", "segmentation", "vae"])
+@pytest.mark.parametrize("task", ["detection", "segmentation", "multilabel", "vae"])
 def test_every_readable_image_gets_a_picture_and_the_status_tells_of_the_others(
     task: str, checkpoints: dict[str, Path], photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -104,6 +105,33 @@ def test_masks_have_the_size_of_their_image(checkpoints: dict[str, Path], photos
         with Image.open(out / "masks" / f"{name}.png") as mask:
             assert mask.mode == "P"
             assert mask.size == size
+
+
+def test_each_label_has_a_mask_where_labels_overlap(checkpoints: dict[str, Path], photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    main(["predict", "--ckpt", str(checkpoints["multilabel"]), "--images", str(photos), "--out", str(out), "--quiet"])
+    model = load_model(checkpoints["multilabel"], "cpu")
+    rows = {
+        Path(row["file_name"]).relative_to(photos): row for row in json.loads((out / "predictions.json").read_text())
+    }
+    for name, (height, width) in (("rgb.jpg", (90, 130)), ("turned.jpg", (130, 90)), ("more/rgb.jpg", (7, 33))):
+        image = read_picture(photos / name)
+        with torch.no_grad():
+            scores = model.task.predict_step(model.datamodule.prepare_image(image)[None])[0, :, :height, :width]
+        masks = rows[Path(name)]["masks"]
+        assert list(masks) == list(DRAWN_CLASSES)
+        for plane, path in zip(scores, masks.values(), strict=True):
+            assert np.array_equal(np.asarray(Image.open(out / path)), (plane > 0.5).numpy() * np.uint8(255))
+
+
+def test_masks_of_labels_that_overlap_are_not_saved_for_evaluators(
+    checkpoints: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--ckpt", str(checkpoints["multilabel"]), "--save-predictions", str(tmp_path / "saved"), "--runs"]
+    assert main(["test", *arguments, str(tmp_path), *SHORT[1:]]) == 2
+    assert (
+        "label planes have no place in the formats of the official evaluators: use predict" in capsys.readouterr().err
+    )
 
 
 def test_a_checkpoint_away_from_its_run_still_predicts_the_same(checkpoints: dict[str, Path], tmp_path: Path) -> None:

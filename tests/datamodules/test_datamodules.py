@@ -14,6 +14,7 @@ from lightning_cv.datamodules import (
     DataModule,
     DigitsDataModule,
     DrawnDetectionDataModule,
+    DrawnMultilabelDataModule,
     DrawnSegmentationDataModule,
     MNISTDataModule,
     VOCDetectionDataModule,
@@ -264,6 +265,7 @@ def parse(*arguments):
     [
         ("drawn_detection", DrawnDetectionDataModule),
         ("drawn_segmentation", DrawnSegmentationDataModule),
+        ("drawn_multilabel", DrawnMultilabelDataModule),
         ("voc_detection", VOCDetectionDataModule),
         ("voc_segmentation", VOCSegmentationDataModule),
         ("digits", DigitsDataModule),
@@ -274,7 +276,7 @@ def test_the_data_blocks_of_the_experiments(block, kind, monkeypatch):
     monkeypatch.setenv("LIGHTNING_CV_DATA", "elsewhere")
     module = parse("--config", str(EXPERIMENTS / "_base" / f"{block}.yaml"))
     assert type(module) is kind
-    if kind is not DigitsDataModule:
+    if kind not in (DigitsDataModule, DrawnMultilabelDataModule):
         assert module.root.startswith("elsewhere")
 
 
@@ -318,6 +320,12 @@ def test_real_voc_batches(shared_data):
     assert next(iter(segmentation.train_dataloader()))["masks"].shape == (4, 96, 96)
     masks = next(iter(segmentation.val_dataloader()))["masks"]
     assert masks.shape[1] % 32 == masks.shape[2] % 32 == 0
+    binary = VOCSegmentationDataModule(
+        str(shared_data), SegmentationTrain(96), SegmentationEval(), batch_size=4, binary=True
+    )
+    found = next(iter(binary.val_dataloader()))["masks"]
+    assert torch.equal(found, torch.where(masks == VOID, VOID, (masks > 0).long()))
+    assert set(found.unique().tolist()) == {0, 1, VOID}
 
 
 @pytest.mark.data

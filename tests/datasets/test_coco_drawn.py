@@ -84,7 +84,7 @@ def test_a_scene_without_ground_has_no_segment_of_it(tmp_path):
     whole = np.ones((1, 32, 32), np.bool_)
     scene = DrawnScene(
         np.zeros((32, 32, 3), np.uint8), np.array([[0, 0, 32, 32]], np.float32), np.array([4]),
-        np.full((32, 32), 4, np.uint8), whole,
+        np.full((32, 32), 4, np.uint8), whole, whole,
     )  # fmt: skip
     pages = CocoPages(tmp_path, "train2017", {})
     pages.add(1, "1.jpg", scene)

@@ -85,11 +85,12 @@ def test_a_later_object_covers_an_earlier_one_and_hides_it_below_a_fifth():
     wide[:, :] = True
     half[:, :5] = True
     most[:, :9] = True
-    (label_a, seen_a), (label_b, seen_b) = _what_is_seen([(1, wide), (2, half)])
-    assert (label_a, label_b) == (1, 2)
-    np.testing.assert_array_equal(seen_a, ~half)
-    np.testing.assert_array_equal(seen_b, half)
-    assert [label for label, _ in _what_is_seen([(1, wide), (2, most)])] == [2]  # a tenth of the first is left
+    behind, ahead = _what_is_seen([(1, wide), (2, half)])
+    assert (behind.label, ahead.label) == (1, 2)
+    np.testing.assert_array_equal(behind.visible, ~half)
+    np.testing.assert_array_equal(behind.whole, wide)
+    np.testing.assert_array_equal(ahead.visible, half)
+    assert [one.label for one in _what_is_seen([(1, wide), (2, most)])] == [2]  # a tenth of the first is left
 
 
 def test_a_hidden_object_hides_nothing():
@@ -98,10 +99,10 @@ def test_a_hidden_object_hides_nothing():
     middle[:, :] = True
     front[:, :9] = True
     seen = _what_is_seen([(1, back), (2, middle), (3, front)])
-    assert [label for label, _ in seen] == [3]  # 10 pixels of each of the others: fewer than 16
+    assert [one.label for one in seen] == [3]  # 10 pixels of each of the others: fewer than 16
     front[:, 8:] = False
     seen = _what_is_seen([(1, back), (2, middle), (3, front)])
-    assert [label for label, _ in seen] == [2, 3]  # the middle shows 20 of its 100 pixels and hides the back
+    assert [one.label for one in seen] == [2, 3]  # the middle shows 20 of its 100 pixels and hides the back
 
 
 @pytest.mark.parametrize("size", [32, 96, 200])

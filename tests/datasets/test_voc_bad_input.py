@@ -161,7 +161,11 @@ def test_mask_of_another_size_than_its_image(root, folder):
 
 def test_mask_with_unknown_classes(root, folder):
     Image.fromarray(np.full((10, 20), 21, np.uint8)).save(folder / "SegmentationClass/b.png")
-    refused(root, "SegmentationClass/b.png holds the class numbers [21]", "0 to 20 and 255", reader=VOCSegmentation)
+    for options in ({}, {"binary": True}):
+        refused(
+            root, "SegmentationClass/b.png holds the class numbers [21]", "0 to 20 and 255", reader=VOCSegmentation,
+            **options,
+        )  # fmt: skip
 
 
 def test_mask_with_colours_instead_of_numbers(root, folder):

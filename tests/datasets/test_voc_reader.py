@@ -237,6 +237,13 @@ def test_class_masks_and_their_labels(root):
     assert dataset.label_map.num_classes == 21
 
 
+def test_class_masks_of_any_object(root):
+    dataset = VOCSegmentation(root, "2007", "train+val", binary=True)
+    assert dataset[2]["mask"].tolist() == [[0] * 10 + [1] * 9 + [255]] * 10
+    assert dataset[2]["mask"].dtype == np.uint8
+    assert dataset.label_map.names == ("background", "object")
+
+
 def test_label_map_of_boxes(root):
     label_map = VOCDetection(root, "2007", "train").label_map
     assert (label_map.num_classes, label_map.name(1), label_map.name(20)) == (20, "aeroplane", "tvmonitor")

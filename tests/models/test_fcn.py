@@ -102,8 +102,8 @@ def test_dropout_acts_in_training_only():
 def test_a_wrong_stride_or_class_count_is_named():
     with pytest.raises(ValueError, match=r"stride 4 is none of the backbone's \[8, 16, 32\]"):
         FCN(SmallBackbone(width=4), num_classes=2, stride=4)
-    with pytest.raises(ValueError, match="at least 2, got 1"):
-        FCN(SmallBackbone(width=4), num_classes=1)
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        FCN(SmallBackbone(width=4), num_classes=0)
 
 
 def test_a_configuration_can_build_it():

@@ -2,9 +2,9 @@ import math
 
 import pytest
 import torch
-from torch.distributions import Bernoulli, Normal
+from torch.distributions import Bernoulli
 
-from lightning_cv.ops.losses import bernoulli_nll, gaussian_nll
+from lightning_cv.ops.losses import bernoulli_nll
 
 
 def test_bernoulli_sums_over_pixels_and_channels_but_not_images():
@@ -30,26 +30,14 @@ def test_bernoulli_refuses_targets_outside_0_to_1(bad):
         bernoulli_nll(torch.zeros(1, 1), torch.tensor([[bad]]))
 
 
-def test_gaussian_agrees_with_torch_distributions():
-    mean, targets = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
-    expected = -Normal(mean, 0.3).log_prob(targets).sum((1, 2))
-    assert torch.allclose(gaussian_nll(mean, targets, sigma=0.3), expected, rtol=1e-5)
-    assert gaussian_nll(torch.ones(1, 1), torch.zeros(1, 1), sigma=1.0).item() == pytest.approx(1.41894, abs=1e-5)
-
-
 def test_empty_shapes_and_bad_input():
     assert bernoulli_nll(torch.zeros(0, 1, 2, 2), torch.zeros(0, 1, 2, 2)).shape == (0,)
-    assert gaussian_nll(torch.zeros(0, 4), torch.zeros(0, 4), 1.0).shape == (0,)
-    for loss in (bernoulli_nll, lambda a, b: gaussian_nll(a, b, 1.0)):
-        with pytest.raises(ValueError, match="one shape"):
-            loss(torch.zeros(1, 2), torch.zeros(1, 3))
-    with pytest.raises(ValueError, match="sigma"):
-        gaussian_nll(torch.zeros(1, 1), torch.zeros(1, 1), sigma=0.0)
+    with pytest.raises(ValueError, match="one shape"):
+        bernoulli_nll(torch.zeros(1, 2), torch.zeros(1, 3))
 
 
 def test_gradients_and_half_precision():
     logits = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
     targets = torch.rand(2, 3, dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda x: bernoulli_nll(x, targets), logits)
-    assert torch.autograd.gradcheck(lambda x: gaussian_nll(x, targets, 0.5), logits)
     assert bernoulli_nll(torch.zeros(1, 2, dtype=torch.float16), torch.zeros(1, 2)).dtype == torch.float32

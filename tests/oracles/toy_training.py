@@ -9,6 +9,7 @@ from lightning_cv.contracts import LabelMap, Placement, Posterior
 
 BOX_LABELS = LabelMap(("disc", "star"), 1, (1, 2))
 MASK_LABELS = LabelMap(("background", "disc"), 0, (0, 1))
+PLANE_LABELS = LabelMap(("disc", "star", "ring"), 1, (1, 2, 3))
 SEGMENT_LABELS = LabelMap(("ground", "disc", "star"), 0, (1, 2, 3))
 SEGMENT_THINGS = (False, True, True)
 
@@ -84,6 +85,13 @@ def mask_batch(first, images=2, size=16):
     return {"images": grey.expand(images, 3, size, size).clone(), "masks": masks, "image_ids": ids}
 
 
+def plane_batch(first, images=2, size=16):
+    """`mask_batch` with planes: a disc on the left half, a star on all, a ring nowhere; the disc has no top row."""
+    batch = mask_batch(first, images, size)
+    planes = torch.stack([batch["masks"], torch.ones_like(batch["masks"]), torch.zeros_like(batch["masks"])], dim=1)
+    return batch | {"masks": planes}
+
+
 def box_batch(first, images=2, size=16):
     """Images with one object each, of class 1 and 2 in turn."""
     targets = [
@@ -141,6 +149,13 @@ def all_found(batch):
 def all_disc(batch):
     """Class 1 everywhere: IoU 1/2 for it, 0 for the background."""
     return {"preds": torch.ones_like(batch["masks"]), "targets": batch["masks"], "image_ids": batch["image_ids"]}
+
+
+def all_three(batch):
+    """Every label found on the upper half, at 0.75: IoU 7/22 of the disc at size 16, 1/2 of the star, 0 of the ring."""
+    scores = torch.full(batch["masks"].shape, 0.25)
+    scores[:, :, : scores.shape[2] // 2] = 0.75
+    return {"preds": scores, "targets": batch["masks"], "image_ids": batch["image_ids"]}
 
 
 def terms_of(batch):

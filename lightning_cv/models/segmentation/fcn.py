@@ -42,15 +42,15 @@ class FCN(nn.Module):
 
     Args:
         backbone: gives the maps; it normalises its input itself.
-        num_classes: K, background counted.
+        num_classes: K, background counted; 1 for background and object by one logit.
         stride: of the finest map that is scored, one of the backbone's; its coarser maps are all used.
         dropout: chance of a channel of the coarsest map to be left out in training.
     """
 
     def __init__(self, backbone: Backbone, num_classes: int, stride: int = 8, dropout: float = 0.0) -> None:
         super().__init__()
-        if num_classes < 2:
-            raise ValueError(f"FCN: num_classes counts background too, so at least 2, got {num_classes}")
+        if num_classes < 1:
+            raise ValueError(f"FCN: num_classes must be at least 1, got {num_classes}")
         if stride not in backbone.strides:
             raise ValueError(f"FCN: stride {stride} is none of the backbone's {list(backbone.strides)}")
         self.num_classes = num_classes
