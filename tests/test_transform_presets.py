@@ -16,6 +16,7 @@ from lightning_cv.transforms import (
     FlipOnly,
     LetterboxEval,
     Mosaic,
+    SegmentationEval,
     SegmentationTrain,
     ShorterSideEval,
     ShorterSideTrain,
@@ -256,3 +257,14 @@ def test_a_class_mask_takes_the_pixel_that_the_picture_shows(scale):
         prepared = SegmentationTrain(40, (scale, scale), colour=0)(sample, seed)
         assert (prepared.mask != VOID).all()
         assert (prepared.image[0] * 255 - prepared.mask).abs().max() < 1.51  # half a pixel, and rounding to bytes
+
+
+@pytest.mark.parametrize("scale", [(0.0, 1.0), (2.0, 0.5), (-1.0, 1.0)])
+def test_scales_that_make_no_sense_are_refused(scale):
+    with pytest.raises(ValueError, match=r"SegmentationTrain\.scale"):
+        SegmentationTrain(64, scale=scale)
+
+
+def test_a_multiple_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="multiple"):
+        SegmentationEval(0)

@@ -396,14 +396,3 @@ def test_evaluation_pads_right_and_bottom_and_never_resizes(height, width, padde
     assert (mask[:, width:] == VOID).all()
     np.testing.assert_array_equal((image[:, :height, :width] * 255).round().byte().permute(1, 2, 0), sample["image"])
     torch.testing.assert_close(SegmentationEval(32).image(sample["image"]), image)
-
-
-@pytest.mark.parametrize("scale", [(0.0, 1.0), (2.0, 0.5), (-1.0, 1.0)])
-def test_scales_that_make_no_sense_are_refused(scale):
-    with pytest.raises(ValueError, match=r"SegmentationTrain\.scale"):
-        SegmentationTrain(64, scale=scale)
-
-
-def test_a_multiple_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="multiple"):
-        SegmentationEval(0)

@@ -1,4 +1,4 @@
-"""A predicted mask without a pixel is a false positive, as pycocotools counts it, and no fault of the file."""
+"""Predicted masks: those that cannot be, and one without a pixel: a false positive, as pycocotools counts it."""
 
 import contextlib
 import io
@@ -9,7 +9,7 @@ import pytest
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from test_evaluate import a_result, coco, scores
+from test_evaluate import a_result, coco, refused, scores
 
 
 def test_an_empty_mask_counts_against_precision(tmp_path, capsys):
@@ -31,3 +31,13 @@ def test_an_empty_mask_counts_against_precision(tmp_path, capsys):
         evaluation.summarize()
     assert found["segm_AP"] == pytest.approx(evaluation.stats[0], abs=1e-9)
     assert 0 < found["segm_AP"] < 0.5
+
+
+def test_masks_of_another_size_or_kind(tmp_path, capsys):
+    mask = rle.encode(np.asfortranarray(np.ones((5, 5), np.uint8)))
+    result = a_result(segmentation={"size": [5, 5], "counts": mask["counts"].decode()})
+    refused(capsys, coco(tmp_path, [result], "--iou-type", "segm"), "results[0]", "another size", "10 x 20")
+    for counts in ("", "abc", "P00"):
+        result = a_result(segmentation={"size": [10, 20], "counts": counts})
+        refused(capsys, coco(tmp_path, [result], "--iou-type", "segm"), "results[0]", "do not fill its picture")
+    refused(capsys, coco(tmp_path, [a_result()], "--iou-type", "segm"), "results[0]", "compressed RLE")
