@@ -77,11 +77,15 @@ def _item_name(item: Any, index: int) -> str:  # Any: an item of a YAML list
 
 
 def untrained(block: Any) -> Any:  # Any: a YAML tree
-    """The block without paths to pretrained weights: where a checkpoint is loaded, its own replace them."""
+    """The block without what does not touch a trained net: paths to pretrained weights, and the way it is used.
+
+    Where a checkpoint is loaded, its own weights replace those; `inference` says how a net looks at images after it.
+    """
     if isinstance(block, dict):
         return {
             key: None if key == "weights" and isinstance(value, str) else untrained(value)
             for key, value in block.items()
+            if key != "inference"
         }
     return [untrained(item) for item in block] if isinstance(block, list) else block
 

@@ -5,6 +5,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
 from lightning_cv.contracts import LabelMap, SegmentationBatch, SegmentationNet, StepOutput
+from lightning_cv.ops.dense_inference import DenseInference
 from lightning_cv.ops.segmentation_losses import CrossEntropyLoss, SegmentationLoss, predict_masks
 from lightning_cv.schedules import Schedule
 from lightning_cv.tasks.base import Task
@@ -22,6 +23,8 @@ class SegModule(Task):
         optimizer, schedule, lr_scales, decay_scales: see `Task`.
         loss: of logits, float32, and masks; None is `CrossEntropyLoss()`. See `ops.segmentation_losses`; a loss of
             another library has to be told that 255 is void.
+        inference: how validation, tests and predictions look at images, such as `Averaged` over sizes and mirrored
+            images or in `Tiles`, see `ops.dense_inference`; None is once. It may differ from training to test.
     """
 
     task_name = "segmentation"
@@ -36,9 +39,11 @@ class SegModule(Task):
         lr_scales: dict[str, float] | None = None,
         decay_scales: dict[str, float] | None = None,
         loss: SegmentationLoss | None = None,
+        inference: DenseInference | None = None,
     ) -> None:
         super().__init__(net, optimizer, schedule, lr_scales, decay_scales)  # type: ignore[arg-type]  # no Module
         self.loss = CrossEntropyLoss() if loss is None else loss
+        self.inference = inference
         self.keep_settings()
 
     def check_classes(self, label_map: LabelMap) -> None:
@@ -66,11 +71,26 @@ class SegModule(Task):
 
     def predict_step(self, images: Tensor) -> Tensor:
         """Class masks int64 (N, H, W) of images (N, 3, H, W)."""
-        return self.predictions(self.net.forward(images))
+        return self.predictions(self.logits_of(images))
 
     def predictions(self, logits: Tensor) -> Tensor:
         """Class masks int64 (N, H, W) of logits (N, K, H, W)."""
         return predict_masks(logits)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Probabilities float32 (N, K, H, W) of logits (N, K, H, W): of one class a pixel, or of one logit's class."""
+        return logits.float().sigmoid() if logits.shape[1] == 1 else logits.float().softmax(dim=1)
+
+    def logits_of(self, images: Tensor) -> Tensor:
+        """Logits (N, K, H, W) of images (N, 3, H, W), by way of probabilities where `inference` averages these."""
+        if self.inference is None:
+            return self.net.forward(images)
+        mean = self.inference(lambda looked_at: self.probabilities(self.net.forward(looked_at)), images)
+        return self.from_probabilities(mean)
+
+    def from_probabilities(self, mean: Tensor) -> Tensor:
+        """Logits of which `probabilities` makes these again."""
+        return mean.logit(1e-6) if mean.shape[1] == 1 else mean.clamp(min=1e-6).log()
 
     def check_masks(self, masks: Tensor) -> None:
         """Raise where a batch does not hold class masks (N, H, W)."""
@@ -81,7 +101,7 @@ class SegModule(Task):
             )
 
     def _eval_step(self, batch: SegmentationBatch, stage: str) -> StepOutput:
-        logits = self.net.forward(batch["images"])
+        logits = self.logits_of(batch["images"])
         self.log_terms(stage, {"loss": self._loss(logits, batch["masks"])}, len(batch["images"]))
         return {"preds": self.predictions(logits), "targets": batch["masks"], "image_ids": batch["image_ids"]}
 
@@ -102,7 +122,15 @@ class MultilabelSegModule(SegModule):
 
     def predictions(self, logits: Tensor) -> Tensor:
         """Probability of each label, float32 (N, K, H, W), of logits (N, K, H, W)."""
+        return self.probabilities(logits)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Probability of each label, float32 (N, K, H, W), of logits (N, K, H, W)."""
         return logits.float().sigmoid()
+
+    def from_probabilities(self, mean: Tensor) -> Tensor:
+        """Logits of these probabilities."""
+        return mean.logit(1e-6)
 
     def predict_step(self, images: Tensor) -> Tensor:
         """Probability of each label, float32 (N, K, H, W), of images (N, 3, H, W)."""
