@@ -95,10 +95,12 @@ class Polynomial:
 class BetaSchedule(Protocol):
     """A factor on beta after some optimizer steps."""
 
-    steps: int | None
-
     def __call__(self, step: int, total: int, /) -> float:
         """Factor after `step` of the run's `total` steps."""
+        ...
+
+    def steps_needed(self) -> int:
+        """Optimizer steps until the last change, where the schedule counts in steps; 0 where it follows the run."""
         ...
 
 
@@ -116,6 +118,10 @@ class LinearBeta:
     def __call__(self, step: int, total: int, /) -> float:
         """Factor between `first` and 1."""
         return self.first + (1 - self.first) * min(1.0, step / _span(self.share, self.steps, total))
+
+    def steps_needed(self) -> int:
+        """Until the factor is 1."""
+        return self.steps or 0
 
 
 @dataclass(frozen=True)
@@ -139,6 +145,10 @@ class CyclicBeta:
         """Factor between 0 and 1."""
         cycle, within = divmod(step / _span(1 / self.cycles, self.steps, total), 1.0)
         return 1.0 if cycle >= self.cycles else min(1.0, within / self.rise)
+
+    def steps_needed(self) -> int:
+        """Of all cycles."""
+        return self.cycles * (self.steps or 0)
 
 
 def _span(share: float, steps: int | None, total: int) -> float:

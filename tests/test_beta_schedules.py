@@ -16,6 +16,14 @@ def test_four_cycles_half_rising_as_published():
     assert [CyclicBeta(steps=10, rise=1.0)(step, 800) for step in (5, 15, 40)] == [0.5, 0.5, 1.0]
 
 
+def test_the_steps_they_take():
+    assert (LinearBeta(steps=10).steps_needed(), LinearBeta().steps_needed()) == (10, 0)
+    cyclic = CyclicBeta(cycles=3, steps=10)
+    assert (cyclic.steps_needed(), CyclicBeta().steps_needed()) == (30, 0)
+    assert [cyclic(step, 800) for step in (29, 30)] == [1.0, 1.0]
+    assert cyclic(21, 800) < 1.0  # the last cycle is still rising
+
+
 def test_they_are_told_apart_from_the_learning_rates():
     assert isinstance(LinearBeta(), BetaSchedule)
     with pytest.raises(ValueError, match="0 < share <= 1"):

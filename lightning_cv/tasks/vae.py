@@ -86,7 +86,8 @@ class VAEModule(Task):
 
     def on_fit_start(self) -> None:
         """Find out how long the run is, where a schedule asks, and how much data it has."""
-        needed = max(self.objective.steps_needed(), getattr(self.beta_schedule, "steps", None) or 0)
+        of_beta = 0 if self.beta_schedule is None else self.beta_schedule.steps_needed()
+        needed = max(self.objective.steps_needed(), of_beta)
         if needed or self.beta_schedule is not None:
             self._total_steps = self._planned_steps()
         if needed > self._total_steps:

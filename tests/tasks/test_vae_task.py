@@ -12,8 +12,10 @@ from lightning_cv.callbacks.reproducible import CounterRandomness
 from lightning_cv.contracts import Autoencoder, Posterior
 from lightning_cv.datamodules import DigitsDataModule
 from lightning_cv.errors import TrainingWarning
+from lightning_cv.metrics.likelihood import LikelihoodMeans
+from lightning_cv.metrics.reconstruction import ReconstructionQuality
 from lightning_cv.models import ConvVAE
-from lightning_cv.ops.corruptions import BoxMask, GaussianNoise
+from lightning_cv.ops.corruptions import BoxMask, Corrupted, GaussianNoise
 from lightning_cv.ops.likelihoods import Gaussian, LearnedGaussian
 from lightning_cv.ops.objectives import BetaTCVAE, BetaVAE, Capacity, FactorVAE
 from lightning_cv.schedules import CyclicBeta, LinearBeta
@@ -148,6 +150,8 @@ def test_beta_goes_on_after_a_resume_as_if_nothing_had_happened(tmp_path, schedu
 def test_a_schedule_beyond_the_end_is_warned_of(tmp_path):
     with pytest.warns(TrainingWarning, match="a schedule takes 500 steps, but the run has 10"):
         digits_run(tmp_path, LinearBeta(steps=500), until=1)
+    with pytest.warns(TrainingWarning, match="a schedule takes 12 steps, but the run has 10"):
+        digits_run(tmp_path, CyclicBeta(cycles=2, steps=6), until=1)
     net = ConvVAE(8, width=2, hidden=4, latent_size=2)
     task = VAEModule(net, ADAM, objective=Capacity(25.0, steps=1000))
     trainer = toy_trainer(tmp_path, max_steps=1, limit_val_batches=0)
@@ -217,6 +221,49 @@ def test_what_is_hidden_is_told_apart():
     nll = nn.functional.binary_cross_entropy_with_logits(logits, batch["images"], reduction="none")
     expected = (nll * first["hidden"]).sum((1, 2, 3))
     assert torch.allclose(first["terms"]["reconstruction_hidden"], expected, rtol=1e-5)
+
+
+def test_an_image_that_hides_nothing_has_no_share_in_what_is_hidden():
+    class Every2nd(BoxMask):
+        def __call__(self, images, seeds):
+            spoilt = super().__call__(images, seeds)
+            hidden = spoilt.hidden & (torch.arange(len(images)) % 2 == 0)[:, None, None, None]
+            return Corrupted(torch.where(hidden, spoilt.images, images), hidden)
+
+    task = VAEModule(ConvVAE(16, width=2, hidden=4, latent_size=2), ADAM, corruption=Every2nd()).eval()
+    batch = {"images": torch.rand(4, 1, 16, 16), "image_ids": ["a", "b", "c", "d"]}
+    with torch.no_grad():
+        outputs = task.validation_step(batch, 0)
+    nats = outputs["terms"]["reconstruction_hidden"]
+    assert nats.isnan().tolist() == [False, True, False, True]
+    quality, means = ReconstructionQuality(), LikelihoodMeans(2)
+    quality.update(outputs["preds"], batch["images"], batch["image_ids"], {"reconstruction_hidden": nats},
+                   outputs["hidden"])  # fmt: skip
+    means.update(outputs["terms"], batch["image_ids"], 256)
+    expected = pytest.approx(nats[::2].mean().item(), rel=1e-6)
+    assert quality.compute()["reconstruction_hidden"] == expected
+    assert means.compute().others["reconstruction_hidden"].item() == expected
+
+
+def test_codes_are_not_rounded_under_autocast():
+    task = VAEModule(ConvVAE(16, width=2, hidden=4, latent_size=2), ADAM).eval()
+    seen = []
+
+    class Spy(BetaVAE):
+        def forward(self, coded, beta, progress):
+            seen.extend([coded.latent, coded.mean, coded.log_var])
+            return super().forward(coded, beta, progress)
+
+    task.objective, task.log_terms = Spy(), lambda *_: None
+    with torch.autocast("cpu", torch.bfloat16):
+        assert task.net.encode(image_batch(0)["images"]).mean.dtype == torch.bfloat16
+        task.training_step(image_batch(0), 0)
+        terms = task.validation_step(image_batch(0), 0)["terms"]
+    assert {values.dtype for values in seen} == {torch.float32}
+    assert not torch.equal(seen[0], seen[0].bfloat16().float())
+    assert {terms[name].dtype for name in ("mean", "log_var", "kl_per_dim", "elbo")} == {torch.float32}
+    double = task.double().validation_step({**image_batch(0), "images": image_batch(0)["images"].double()}, 0)
+    assert double["terms"]["mean"].dtype == torch.float64
 
 
 def test_slips_are_told():
