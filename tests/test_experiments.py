@@ -72,6 +72,14 @@ def test_an_experiment_fits_and_its_checkpoint_is_tested(path: Path, data_root: 
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=experiment_name)
+def test_an_experiment_of_epochs_validates_its_last(path: Path) -> None:
+    trainer = read_yaml(path).get("trainer", {})
+    epochs, every = trainer.get("max_epochs") or 0, trainer.get("check_val_every_n_epoch", 1)
+    if epochs > 0:
+        assert epochs % every == 0, f"the last {epochs % every} epochs are never validated"
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=experiment_name)
 def test_an_experiment_says_what_it_is_in_its_first_line(path: Path) -> None:
     assert path.read_text().startswith("# ")
     assert "base" in read_yaml(path)

@@ -8,7 +8,7 @@ from lightning import LightningModule, Trainer
 from lightning_cv.callbacks.metrics import EvaluationMetrics, Stage, is_known
 from lightning_cv.contracts import StepOutput
 from lightning_cv.errors import TrainingWarning
-from lightning_cv.metrics.likelihood import LikelihoodMeans, is_collapsed
+from lightning_cv.metrics.likelihood import Likelihood, LikelihoodMeans, is_collapsed
 from lightning_cv.metrics.reconstruction import ReconstructionQuality
 
 
@@ -27,6 +27,16 @@ class LikelihoodMetrics(EvaluationMetrics[LikelihoodMeans]):
     def __init__(self, per_latent: bool = False) -> None:
         super().__init__()
         self.per_latent = per_latent
+        self._latest: Likelihood | None = None  # of the validations of this training
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget an earlier training."""
+        self._latest = None
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Warn of what the last validation found, whatever ended the training."""
+        if self._latest is not None:
+            _warn_if_collapsed(self._latest)
 
     def build(self, trainer: Trainer, pl_module: LightningModule) -> LikelihoodMeans:
         """Sums for the latents of the net."""
@@ -42,13 +52,10 @@ class LikelihoodMetrics(EvaluationMetrics[LikelihoodMeans]):
     def figures(self, metric: LikelihoodMeans, stage: Stage, trainer: Trainer) -> dict[str, float]:
         """Means over all images."""
         found = metric.compute()
-        if is_collapsed(found) and (stage == "test" or _is_last_epoch(trainer)):
-            warnings.warn(
-                f"the posterior has collapsed: {int(found.active_units)} active units, KL {float(found.kl):.3f} nats; "
-                "the codes say nothing of the images",
-                TrainingWarning,
-                stacklevel=2,
-            )
+        if stage == "test":
+            _warn_if_collapsed(found)
+        elif not trainer.sanity_checking:
+            self._latest = found
         names = ("elbo", "reconstruction", "kl", "active_units", "bits_per_dim", "aggregate_kl")
         named = {name: getattr(found, name) for name in names} | found.others
         if self.per_latent:
@@ -82,5 +89,11 @@ class ReconstructionMetrics(EvaluationMetrics[ReconstructionQuality]):
         return metric.compute()
 
 
-def _is_last_epoch(trainer: Trainer) -> bool:
-    return trainer.max_epochs is not None and trainer.current_epoch + 1 == trainer.max_epochs
+def _warn_if_collapsed(found: Likelihood) -> None:
+    if is_collapsed(found):
+        warnings.warn(
+            f"the posterior has collapsed: {int(found.active_units)} active units, KL {float(found.kl):.3f} nats; "
+            "the codes say nothing of the images",
+            TrainingWarning,
+            stacklevel=2,
+        )

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import EarlyStopping
 from oracles.toy_training import ToyData, ToyTask, image_batch, terms_of, toy_trainer
 
 from lightning_cv.callbacks import LikelihoodMetrics, ReconstructionPreview
@@ -36,12 +37,36 @@ def test_the_aggregate_posterior_and_further_terms_by_hand(tmp_path):
     assert found["test/kl_1"] == found["test/kl"] == pytest.approx(2.0)
 
 
-def test_a_collapsed_posterior_is_warned_of(tmp_path):
-    def silent(batch):
-        outputs = terms_of(batch)
-        outputs["terms"] = {name: torch.zeros_like(values) for name, values in outputs["terms"].items()}
-        return outputs
+def silent(batch):
+    outputs = terms_of(batch)
+    outputs["terms"] = {name: torch.zeros_like(values) for name, values in outputs["terms"].items()}
+    return outputs
 
+
+ENDS = {
+    "epochs": {"max_epochs": 2},
+    "steps": {"max_epochs": -1, "max_steps": 4},
+    "validated-earlier": {"max_epochs": 3, "check_val_every_n_epoch": 2},
+    "stopped": {"max_epochs": 9, "callbacks": [EarlyStopping("train/loss", patience=0, check_on_train_epoch_end=True)]},
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_collapse_is_warned_of_once_whatever_ends_the_training(tmp_path, end):
+    options = ENDS[end] | {"callbacks": [LikelihoodMetrics(), *ENDS[end].get("callbacks", [])]}
+    task = ToyTask(silent)
+    with pytest.warns(TrainingWarning, match="collapsed") as caught:
+        toy_trainer(tmp_path, **options).fit(task, datamodule=ToyData([image_batch(0), image_batch(2)]))
+    assert len([one for one in caught if issubclass(one.category, TrainingWarning)]) == 1
+
+
+def test_a_training_whose_last_validation_is_alive_is_not_warned_of(tmp_path):
+    task = ToyTask(lambda batch: (terms_of if task.current_epoch else silent)(batch))
+    trainer = toy_trainer(tmp_path, callbacks=[LikelihoodMetrics()], max_epochs=2)
+    trainer.fit(task, datamodule=ToyData([image_batch(0), image_batch(2)]))  # our own warnings are errors in tests
+
+
+def test_a_collapsed_posterior_is_warned_of(tmp_path):
     with pytest.warns(TrainingWarning, match=r"collapsed: 0 active units, KL 0\.000 nats"):
         figures(tmp_path, LikelihoodMetrics(), silent, "test")
 
