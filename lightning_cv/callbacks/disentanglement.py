@@ -62,9 +62,12 @@ class DisentanglementMetrics(Callback):
         self.counts = Counts(train, evaluation, batch)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse nets without codes at once rather than after the training."""
+        """Refuse nets without codes and data without factors at once rather than after the training."""
         if not hasattr(getattr(pl_module, "net", None), "encode"):
             raise ValueError("DisentanglementMetrics needs a net that encodes images, as that of a VAE")
+        due = self.when == "always" or stage == "test"
+        if due or (stage == "fit" and getattr(trainer, "datamodule", None) is not None):
+            ground_truth_of(trainer, self)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure, where validations are asked for."""

@@ -100,6 +100,24 @@ def test_data_without_factors_and_nets_without_codes_are_told_so(tmp_path):
         trainer.test(task, datamodule=data(), verbose=False)
 
 
+@pytest.mark.parametrize("when", ["test", "always"])
+def test_data_without_factors_is_refused_before_the_training(tmp_path, when):
+    task = ToyTask(terms_of)
+    task.training_step = lambda *_: pytest.fail("trained")
+    trainer = toy_trainer(tmp_path, callbacks=[DisentanglementMetrics(when=when)])
+    with pytest.raises(ValueError, match="needs images whose factors are known"):
+        trainer.fit(task, datamodule=data(ToyData))
+
+
+def test_data_that_is_not_measured_needs_no_factors(tmp_path):
+    trainer = toy_trainer(tmp_path, callbacks=[DisentanglementMetrics()])
+    task, plain = ToyTask(terms_of), data(ToyData)
+    trainer.validate(task, datamodule=plain, verbose=False)
+    trainer = toy_trainer(tmp_path, callbacks=[DisentanglementMetrics()])
+    trainer.fit(task, plain.train_dataloader())  # the test may well be of a data module
+    assert trainer.global_step == 2
+
+
 def test_a_deterministic_net_has_no_sampled_codes(tmp_path):
     task = ToyTask(terms_of)
     task.net.encode = lambda images: Posterior(images.flatten(1)[:, :2], None)
