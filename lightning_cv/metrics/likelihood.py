@@ -76,7 +76,8 @@ class LikelihoodMeans(ImageRecords[LikelihoodRow]):
     def update(self, terms: Mapping[str, Tensor], image_ids: Sequence[str], dims: int) -> None:
         """Keep a batch: "elbo", "reconstruction", "kl" (N,), "kl_per_dim", "mean" (N, L), perhaps "log_var" (N, L).
 
-        Any further terms are (N,), and the same in all batches; `dims` is the number of values C * H * W of an image.
+        Any further terms are (N,), and the same in all batches; those named "..._hidden" are NaN for an image that
+        hides nothing, which has no share in their mean. `dims` is the number of values C * H * W of an image.
         """
         missing = {*REQUIRED, "kl_per_dim", "mean"} - set(terms)
         if missing:
@@ -104,7 +105,9 @@ class LikelihoodMeans(ImageRecords[LikelihoodRow]):
         if any(image.names != names for image in images):
             raise ValueError(f"the terms differ between images: {sorted({image.names for image in images})}")
         if images:
-            values = torch.from_numpy(np.stack([image.values for image in images])).mean(0)  # (names,)
+            values = torch.from_numpy(np.stack([image.values for image in images]))  # (N, names)
+            partial = torch.tensor([name.endswith("_hidden") for name in names])
+            values = torch.where(partial, values.nanmean(0), values.mean(0))  # (names,)
             latents = torch.from_numpy(np.stack([image.latents for image in images]))  # (N, 3, L)
         else:
             values = torch.full((len(names),), torch.nan, dtype=torch.float64)

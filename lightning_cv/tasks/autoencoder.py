@@ -100,10 +100,14 @@ class AutoencoderModule(Task):
 
 
 def with_corruption(output: StepOutput, seen: Corrupted, nll: Tensor) -> StepOutput:
-    """The output with what the net saw, if not the image, and the sum of the nats (N, C, H, W) of hidden pixels."""
+    """The output with what the net saw, if not the image, and the sum of the nats (N, C, H, W) of hidden pixels.
+
+    That of an image which hides nothing is NaN: as 0 it would count as a perfect guess.
+    """
     if seen.images is not output["targets"]:
         output["inputs"] = seen.images
     if seen.hidden is not None:
         output["hidden"] = seen.hidden
-        output["terms"]["reconstruction_hidden"] = torch.where(seen.hidden, nll, 0.0).flatten(1).sum(1)
+        total = torch.where(seen.hidden, nll, 0.0).flatten(1).sum(1)  # (N,)
+        output["terms"]["reconstruction_hidden"] = torch.where(seen.hidden.flatten(1).any(1), total, torch.nan)
     return output
