@@ -34,7 +34,7 @@ def kl_to_standard_normal(mean: Tensor, log_var: Tensor) -> Tensor:
     >>> kl_to_standard_normal(torch.tensor([1.0]), torch.tensor([0.0])).item()
     0.5
     """
-    mean, log_var = _at_least_float32(mean), _at_least_float32(log_var)
+    mean, log_var = at_least_float32(mean), at_least_float32(log_var)
     return 0.5 * (mean.square() + torch.expm1(log_var) - log_var)
 
 
@@ -77,5 +77,6 @@ def traversal_codes(code: Tensor, latents: Tensor, values: Tensor) -> Tensor:
     return codes
 
 
-def _at_least_float32(values: Tensor) -> Tensor:
+def at_least_float32(values: Tensor) -> Tensor:
+    """The values, those of half precision as float32; others are the same tensor."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values

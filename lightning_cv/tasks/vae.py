@@ -14,7 +14,13 @@ from torch import Tensor
 from lightning_cv.contracts import Autoencoder, ImageBatch, LabelMap, StepOutput
 from lightning_cv.errors import TrainingWarning
 from lightning_cv.ops.corruptions import Corruption, spoil
-from lightning_cv.ops.latents import kl_to_standard_normal, log_weights_of_draws, reparameterise, spread
+from lightning_cv.ops.latents import (
+    at_least_float32,
+    kl_to_standard_normal,
+    log_weights_of_draws,
+    reparameterise,
+    spread,
+)
 from lightning_cv.ops.likelihoods import Bernoulli, Likelihood
 from lightning_cv.ops.noise import drawn_seeds, normal_noise, seeds_of
 from lightning_cv.ops.objectives import BetaVAE, Coded, Objective, Progress
@@ -184,7 +190,7 @@ class VAEModule(Task):
                 f"{type(self.net).__name__} has no variance: a VAE needs a net whose encoder gives one "
                 "(AutoencoderModule trains nets without)"
             )
-        return mean, log_var
+        return at_least_float32(mean), at_least_float32(log_var)  # rounded draws would not have the density of q
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         """Those of every task, and the objective's own net in a group with its own settings."""

@@ -27,6 +27,7 @@ from lightning_cv.callbacks import (
     DetectionMetrics,
     DetectionPreview,
     GradientNorm,
+    LatentTraversal,
     LikelihoodMetrics,
     LocalizationMetrics,
     NanGuard,
@@ -58,7 +59,7 @@ def segmentation():
 def vae():
     net = ConvVAE(image_size=16, latent_size=2, width=4, hidden=16)
     data = ToyData([image_batch(n) for n in range(STEPS)])
-    return net, VAEModule, data, [LikelihoodMetrics(), ReconstructionPreview()], "val/elbo"
+    return net, VAEModule, data, [LikelihoodMetrics(), ReconstructionPreview(), LatentTraversal()], "val/elbo"
 
 
 KINDS = {"detector": detector, "segmentation": segmentation, "vae": vae}
