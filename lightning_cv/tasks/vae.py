@@ -117,7 +117,7 @@ class VAEModule(Task):
         seen = images if self.corruption is None else self.corruption(images, drawn_seeds(images)).images
         mean, log_var = self._encode(seen)
         latent = reparameterise(mean, log_var)
-        coded = Coded(self.likelihood(self.net.decode(latent), images), latent, mean, log_var)
+        coded = Coded(self.likelihood(self._decode(latent), images), latent, mean, log_var)
         beta = self.effective_beta()
         terms = self.objective(coded, beta, Progress(self.global_step, self._dataset_size))
         logged = terms | {"beta": torch.tensor(beta)} if self.objective.weighed_by_beta else terms
@@ -151,10 +151,10 @@ class VAEModule(Task):
         seen = spoil(self.corruption, images, seeds_of(ids, CORRUPTION_NOISE, images.device))
         mean, log_var = self._encode(seen.images)
         noise = normal_noise(seeds_of(ids, CODE_NOISE, images.device), mean.shape[1])
-        reconstruction = self.likelihood(self.net.decode(spread(mean, log_var, noise)), images)  # (N,)
+        reconstruction = self.likelihood(self._decode(spread(mean, log_var, noise)), images)  # (N,)
         kl_per_dim = kl_to_standard_normal(mean, log_var)  # (N, L)
         kl = kl_per_dim.sum(dim=1)
-        outputs = self.net.decode(mean)
+        outputs = self._decode(mean)
         at_mean = self.likelihood.pixels(outputs, images)  # (N, C, H, W)
         terms = {"elbo": -(reconstruction + kl), "reconstruction": reconstruction, "kl": kl, "kl_per_dim": kl_per_dim}
         terms |= {"mean": mean, "log_var": log_var, "reconstruction_mean": at_mean.flatten(1).sum(1)}
@@ -177,7 +177,7 @@ class VAEModule(Task):
             own = (seeds + (draws[:, None] << 32)).flatten()  # (K', N) in one row
             noise = normal_noise(own, mean.shape[1]).view(len(draws), *mean.shape)  # (K', N, L)
             latent = spread(mean, log_var, noise)
-            outputs = self.net.decode(latent.flatten(0, 1))
+            outputs = self._decode(latent.flatten(0, 1))
             nll = self.likelihood(outputs, images.repeat(len(draws), 1, 1, 1)).view(len(draws), -1)  # (K', N)
             weights = log_weights_of_draws(nll, log_var, latent, noise)
             total = torch.logaddexp(total, weights.logsumexp(0))
@@ -191,6 +191,10 @@ class VAEModule(Task):
                 "(AutoencoderModule trains nets without)"
             )
         return at_least_float32(mean), at_least_float32(log_var)  # rounded draws would not have the density of q
+
+    def _decode(self, latent: Tensor) -> Tensor:
+        half = self.dtype in (torch.float16, torch.bfloat16)  # of all weights, without autocast
+        return self.net.decode(latent.to(self.dtype) if half else latent)
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         """Those of every task, and the objective's own net in a group with its own settings."""

@@ -266,6 +266,21 @@ def test_codes_are_not_rounded_under_autocast():
     assert double["terms"]["mean"].dtype == torch.float64
 
 
+def test_a_net_all_in_half_precision_decodes_its_codes():
+    task = VAEModule(ConvVAE(16, width=2, hidden=4, latent_size=2), ADAM, iwae_samples=3)
+    task.log_terms = lambda *_: None
+    batch = image_batch(1)
+    with torch.no_grad():
+        precise = task.test_step(batch, 0)["terms"]
+        rounded = task.to(torch.bfloat16).test_step({**batch, "images": batch["images"].bfloat16()}, 0)["terms"]
+    for name in ("elbo", "reconstruction_mean", "iwae_3"):
+        assert torch.allclose(rounded[name].double(), precise[name].double(), rtol=0.02), name
+        assert rounded[name].ne(precise[name]).all(), "nothing was in half precision"
+    loss = task.training_step({**batch, "images": batch["images"].bfloat16()}, 0)["loss"]
+    loss.backward()
+    assert all(weight.grad.isfinite().all() for weight in task.parameters())
+
+
 def test_slips_are_told():
     class WithoutVariance(ConvVAE):
         def encode(self, images, /):
