@@ -1,7 +1,8 @@
 """What a variational autoencoder is trained to lessen: the terms of the ELBO, weighed in the ways of several papers.
 
-Nats an image: sums over pixels and latents, means over the batch. `beta` is the task's weight, so that one key sweeps
-it for every objective that has one. Letters: N images; L latents; M images of a batch, D of the data set.
+Nats an image: sums over pixels and latents, means over the batch, which is that of all training processes together
+(`ops.processes`); terms for the log are of the own process. `beta` is the task's weight, so that one key sweeps it for
+every objective that has one. Letters: N images; L latents; M images of a process's batch, J of all, D of the data set.
 """
 
 import math
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_cv.ops.latents import kl_to_standard_normal
+from lightning_cv.ops.processes import joint_batch, mean_over_processes
 
 Estimator = Literal["mws", "mss"]
 
@@ -74,7 +76,8 @@ class BetaVAE(Objective):
         terms = elbo_terms(coded)
         kl = terms["kl"]
         if self.free_bits:
-            kl = kl_to_standard_normal(coded.mean, coded.log_var).mean(0).clamp(min=self.free_bits).sum()
+            kl_per_dim = mean_over_processes(kl_to_standard_normal(coded.mean, coded.log_var).mean(0))  # (L,)
+            kl = kl_per_dim.clamp(min=self.free_bits).sum()
         return {"loss": terms["reconstruction"] + beta * kl, **terms}
 
 
@@ -111,7 +114,7 @@ class Capacity(Objective):
     def forward(self, coded: Coded, beta: float, progress: Progress) -> dict[str, Tensor]:
         """The loss, its terms, and C."""
         terms, capacity = elbo_terms(coded), self.at(progress.step)
-        loss = terms["reconstruction"] + self.gamma * (terms["kl"] - capacity).abs()
+        loss = terms["reconstruction"] + self.gamma * (mean_over_processes(terms["kl"]) - capacity).abs()
         return {"loss": loss, **terms, "capacity": torch.tensor(capacity)}
 
 
@@ -121,7 +124,7 @@ class BetaTCVAE(Objective):
     Chen et al. 2018, "Isolating sources of disentanglement", equation 4, with their two estimators of q(z) from a
     batch: "mws" weighs all samples alike (appendix C.1), "mss" is free of bias (appendix C.2). All three weights 1 give
     the ELBO. Differs from the authors' code: in "mss" the weight 1/D is an image's own, on the diagonal, as in the
-    paper. Each process estimates from its own batch.
+    paper.
 
     Args:
         alpha: weight of the mutual information of image and code.
@@ -139,11 +142,13 @@ class BetaTCVAE(Objective):
         """The loss, the ELBO's terms, and the three parts of the KL."""
         if progress.dataset_size < 1:
             raise ValueError("BetaTCVAE needs the number of training images: train with a data module of ours")
-        log_q = log_densities(coded.latent, coded.mean, coded.log_var)  # (M, M, L)
-        weights = log_weights(self.estimator, len(log_q), progress.dataset_size).to(log_q)
+        (mean, log_var), first = joint_batch([coded.mean, coded.log_var])  # (J, L) each
+        log_q = log_densities(coded.latent, mean, log_var)  # (M, J, L)
+        weights = log_weights(self.estimator, len(mean), progress.dataset_size).to(log_q)  # (J, J)
+        weights = weights[first : first + len(log_q)]  # (M, J): of the own draws
         log_qz = torch.logsumexp(weights + log_q.sum(2), dim=1)  # (M,)
         log_marginals = torch.logsumexp(weights[..., None] + log_q, dim=1).sum(1)  # (M,)
-        log_posterior = log_q.diagonal().sum(0)  # (M,): q(z|x) of each image's own draw
+        log_posterior = log_q.diagonal(offset=first).sum(0)  # (M,): q(z|x) of each image's own draw
         latent = coded.latent.to(log_q)
         log_prior = (-0.5 * latent.square() - 0.5 * math.log(2 * math.pi)).sum(1)
         information = (log_posterior - log_qz).mean()
@@ -167,7 +172,8 @@ class FactorVAE(Objective):
     Kim and Mnih 2018, "Disentangling by factorising", equation 2 and algorithm 2; discriminator of six layers of 1000
     leaky ReLUs, Adam with 1e-4 and (0.5, 0.9). beta is 1 in the paper. The loss includes the discriminator's, whose
     gradients do not reach the net, nor the other way round: one backward pass and one optimizer with a group for each.
-    Differs from the paper: both learn from the same batch and step together; latents are shuffled within this batch.
+    Differs from the paper: both learn from the same batch and step together; latents are shuffled within this batch, in
+    each process within its own: any batch gives samples of the same product of marginals.
 
     Args:
         gamma: weight of the total correlation.
@@ -221,7 +227,7 @@ def elbo_terms(coded: Coded) -> dict[str, Tensor]:
 
 
 def log_densities(latent: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
-    """log q(z_i | x_j) of each latent, every draw i under every posterior j, (N, N, L) float32 at least."""
+    """log q(z_i | x_j) of each latent, every draw i (M, L) under every posterior j (J, L): (M, J, L), float32 at least."""
     z, mean, log_var = (t if t.dtype == torch.float64 else t.float() for t in (latent, mean, log_var))
     return -0.5 * ((z[:, None] - mean).square() * torch.exp(-log_var) + log_var + math.log(2 * math.pi))
 
