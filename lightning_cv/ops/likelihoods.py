@@ -34,6 +34,9 @@ class Likelihood(nn.Module):
     def density(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """-log p of each pixel and channel, of checked shapes and float32 or float64 values."""
 
+    def check(self, images: Tensor) -> None:
+        """Raise where the distribution has no such images; on an accelerator a look at them waits for it."""
+
     def picture(self, outputs: Tensor) -> Tensor:
         """The image (N, C, H, W), 0 to 1, that the outputs stand for: the mean, cut off at 0 and 1."""
         return outputs.float().clamp(0, 1)
@@ -43,13 +46,15 @@ class Bernoulli(Likelihood):
     """Outputs are logits; a grey pixel of 0.3 counts as 0.3 white and 0.7 black. The picture is the logits' sigmoid.
 
     Kingma and Welling 2014, appendix C.1. For grey images this is no likelihood (it does not integrate to 1), only a
-    cross-entropy, whose least value is the images' own entropy. Images outside of 0 to 1 are refused.
+    cross-entropy, whose least value is the images' own entropy. `check` refuses images outside of 0 to 1.
     """
+
+    def check(self, images: Tensor) -> None:
+        """Raise where images leave 0 to 1."""
+        in_unit_range(images)
 
     def density(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """From logits: sigmoid first would saturate."""
-        if targets.device.type == "cpu" or not self.training:  # on an accelerator each look waits for it
-            in_unit_range(targets)
         return F.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
 
     def picture(self, outputs: Tensor) -> Tensor:

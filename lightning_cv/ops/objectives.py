@@ -227,7 +227,7 @@ def elbo_terms(coded: Coded) -> dict[str, Tensor]:
 
 
 def log_densities(latent: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
-    """log q(z_i | x_j) of each latent, every draw i (M, L) under every posterior j (J, L): (M, J, L), float32 at least."""
+    """log q(z_i | x_j) of each latent, draws i (M, L) under posteriors j (J, L): (M, J, L), float32 at least."""
     z, mean, log_var = (t if t.dtype == torch.float64 else t.float() for t in (latent, mean, log_var))
     return -0.5 * ((z[:, None] - mean).square() * torch.exp(-log_var) + log_var + math.log(2 * math.pi))
 

@@ -45,11 +45,16 @@ class AutoencoderModule(Task):
     ) -> None:
         super().__init__(net, optimizer, schedule, lr_scales, decay_scales)  # type: ignore[arg-type]  # no Module
         self.likelihood = Bernoulli() if likelihood is None else likelihood
+        self.first_look = FirstLook()
         self.corruption = corruption
         self.keep_settings()
 
     def check_classes(self, label_map: LabelMap) -> None:
         """An autoencoder has no classes to compare."""
+
+    def on_fit_start(self) -> None:
+        """Look at the first images of each start."""
+        self.first_look = FirstLook()
 
     def forward(self, images: Tensor) -> Tensor:
         """Reconstruction (N, C, H, W), 0 to 1, of images taken as they are."""
@@ -58,6 +63,7 @@ class AutoencoderModule(Task):
     def training_step(self, batch: ImageBatch, batch_idx: int) -> dict[str, Tensor]:
         """The reconstruction's nats an image."""
         images = batch["images"]
+        self.first_look(self.likelihood, images)
         seen = images if self.corruption is None else self.corruption(images, drawn_seeds(images)).images
         loss = self.likelihood(self.net.decode(self._encode(seen)), images).mean()
         self.log_terms("train", {"loss": loss}, len(images))
@@ -77,6 +83,7 @@ class AutoencoderModule(Task):
 
     def _eval_step(self, batch: ImageBatch) -> StepOutput:
         images = batch["images"]
+        self.likelihood.check(images)
         seen = spoil(self.corruption, images, seeds_of(batch["image_ids"], CORRUPTION_NOISE, images.device))
         code = self._encode(seen.images)
         outputs = self.net.decode(code)
@@ -97,6 +104,19 @@ class AutoencoderModule(Task):
                 "VAEModule is for such nets"
             )
         return code
+
+
+class FirstLook:
+    """Checks training images: those on an accelerator, where each look holds up the training, only at first."""
+
+    def __init__(self) -> None:
+        self.done = False
+
+    def __call__(self, likelihood: Likelihood, images: Tensor) -> None:
+        """Raise where the likelihood has no such images."""
+        if not self.done or images.device.type == "cpu":
+            likelihood.check(images)
+            self.done = True
 
 
 def with_corruption(output: StepOutput, seen: Corrupted, nll: Tensor) -> StepOutput:

@@ -25,7 +25,7 @@ from lightning_cv.ops.likelihoods import Bernoulli, Likelihood
 from lightning_cv.ops.noise import drawn_seeds, normal_noise, seeds_of
 from lightning_cv.ops.objectives import BetaVAE, Coded, Objective, Progress
 from lightning_cv.schedules import BetaSchedule, Schedule
-from lightning_cv.tasks.autoencoder import CORRUPTION_NOISE, with_corruption
+from lightning_cv.tasks.autoencoder import CORRUPTION_NOISE, FirstLook, with_corruption
 from lightning_cv.tasks.base import Task
 
 CODES_AT_ONCE = 2048
@@ -84,6 +84,7 @@ class VAEModule(Task):
         self.likelihood = Bernoulli() if likelihood is None else likelihood
         self.beta, self.beta_schedule, self.corruption = beta, beta_schedule, corruption
         self.iwae_samples = iwae_samples
+        self.first_look = FirstLook()
         self._total_steps = self._dataset_size = 0
         self.keep_settings()
 
@@ -91,7 +92,8 @@ class VAEModule(Task):
         """An autoencoder has no classes to compare."""
 
     def on_fit_start(self) -> None:
-        """Find out how long the run is, where a schedule asks, and how much data it has."""
+        """Find out how long the run is, where a schedule asks, and how much data it has; look at its first images."""
+        self.first_look = FirstLook()
         of_beta = 0 if self.beta_schedule is None else self.beta_schedule.steps_needed()
         needed = max(self.objective.steps_needed(), of_beta)
         if needed or self.beta_schedule is not None:
@@ -114,6 +116,7 @@ class VAEModule(Task):
     def training_step(self, batch: ImageBatch, batch_idx: int) -> dict[str, Tensor]:
         """The objective of a batch and its terms, nats an image."""
         images = batch["images"]
+        self.first_look(self.likelihood, images)
         seen = images if self.corruption is None else self.corruption(images, drawn_seeds(images)).images
         mean, log_var = self._encode(seen)
         latent = reparameterise(mean, log_var)
@@ -148,6 +151,7 @@ class VAEModule(Task):
 
     def _eval_step(self, batch: ImageBatch) -> StepOutput:
         images, ids = batch["images"], batch["image_ids"]
+        self.likelihood.check(images)
         seen = spoil(self.corruption, images, seeds_of(ids, CORRUPTION_NOISE, images.device))
         mean, log_var = self._encode(seen.images)
         noise = normal_noise(seeds_of(ids, CODE_NOISE, images.device), mean.shape[1])

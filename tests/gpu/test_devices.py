@@ -103,6 +103,16 @@ def test_bf16_trains_and_its_figures_are_near_those_of_float32(tmp_path, kind, d
     assert list((tmp_path / "bf16/previews").glob("*.png"))
 
 
+@pytest.mark.parametrize("device", DEVICES)
+def test_normalised_images_are_told_before_they_are_trained_on(tmp_path, device):
+    task = VAEModule(ConvVAE(image_size=16, latent_size=2, width=4, hidden=16), partial(torch.optim.SGD, lr=0.01))
+    batch = image_batch(0) | {"images": image_batch(0)["images"] - 0.5}
+    trainer = toy_trainer(tmp_path, accelerator=device, devices=1, limit_val_batches=0)
+    with pytest.raises(ValueError, match="needs images within 0 and 1"):
+        trainer.fit(task, datamodule=ToyData([batch]))
+    assert trainer.global_step == 0
+
+
 @pytest.mark.filterwarnings("ignore::lightning_cv.errors.TrainingWarning")
 @pytest.mark.parametrize("device", [pytest.param("cpu", marks=pytest.mark.slow), DEVICES[1]])
 @pytest.mark.parametrize("kind", KINDS)

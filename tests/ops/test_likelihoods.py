@@ -110,7 +110,8 @@ def test_what_they_show():
 @pytest.mark.parametrize("bad", [-0.1, 1.1])
 def test_bernoulli_refuses_normalised_images(bad):
     with pytest.raises(ValueError, match=r"within 0 and 1.*normalising transform"):
-        Bernoulli()(torch.zeros(1, 1, 1, 2), torch.tensor([[[[0.5, bad]]]]))
+        Bernoulli().check(torch.tensor([[[[0.5, bad]]]]))
+    Gaussian().check(torch.tensor([[[[0.5, bad]]]]))
     assert Gaussian()(torch.zeros(1, 1, 1, 2), torch.tensor([[[[0.5, bad]]]])).isfinite()
 
 

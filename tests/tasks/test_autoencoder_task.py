@@ -2,7 +2,7 @@ from functools import partial
 
 import pytest
 import torch
-from oracles.toy_training import image_batch, toy_trainer
+from oracles.toy_training import ToyData, image_batch, toy_trainer
 from torch import nn
 
 from lightning_cv.callbacks import ReconstructionMetrics, ReconstructionPreview
@@ -11,9 +11,11 @@ from lightning_cv.contracts import Autoencoder, Posterior
 from lightning_cv.datamodules import DigitsDataModule
 from lightning_cv.metrics.images import masked_psnr, psnr, ssim
 from lightning_cv.models import ConvVAE
+from lightning_cv.ops import likelihoods
 from lightning_cv.ops.corruptions import BoxMask, GaussianNoise, RandomMask
-from lightning_cv.ops.likelihoods import Gaussian
-from lightning_cv.tasks import AutoencoderModule
+from lightning_cv.ops.likelihoods import Bernoulli, Gaussian
+from lightning_cv.tasks import AutoencoderModule, VAEModule, vae
+from lightning_cv.tasks.autoencoder import FirstLook
 
 ADAM = partial(torch.optim.Adam, lr=1e-2)
 
@@ -108,6 +110,63 @@ def test_use_shows_pictures_of_what_it_is_given():
     images = torch.rand(2, 1, 16, 16)
     outputs = task.net.decode(task.net.encode(images).mean)
     assert torch.equal(task.predict_step(images), outputs.clamp(0, 1))
+
+
+class OnAccelerator:
+    """Images as far as a look at them goes."""
+
+    device = torch.device("cuda")
+
+
+def test_images_on_an_accelerator_are_looked_at_once_after_each_start(tmp_path):
+    looks = []
+
+    class Watched(Bernoulli):
+        def check(self, images):
+            looks.append(images)
+
+    look, likelihood = FirstLook(), Watched()
+    for _ in range(3):
+        look(likelihood, OnAccelerator())
+    assert len(looks) == 1
+    look(likelihood, torch.rand(2, 1, 16, 16))  # on the CPU a look costs little
+    assert len(looks) == 2
+    for task in (
+        AutoencoderModule(SmallAutoencoder(), ADAM, likelihood=Watched()),
+        VAEModule(ConvVAE(16, width=2, hidden=4, latent_size=2), ADAM, likelihood=Watched()),
+    ):
+        for _ in range(2):
+            toy_trainer(tmp_path, limit_val_batches=0).fit(task, datamodule=ToyData([image_batch(0)]))
+            assert task.first_look.done
+            looks.clear()
+            task.first_look(task.likelihood, OnAccelerator())
+            assert not looks
+        task.on_fit_start()
+        task.first_look(task.likelihood, OnAccelerator())
+        assert len(looks) == 1
+
+
+@pytest.mark.parametrize("verb", ["training_step", "validation_step", "test_step"])
+def test_normalised_images_are_refused(verb):
+    batch = image_batch(0) | {"images": image_batch(0)["images"] - 0.5}
+    net = ConvVAE(16, width=2, hidden=4, latent_size=2)
+    for task in (AutoencoderModule(SmallAutoencoder(), ADAM), VAEModule(net, ADAM)):
+        with pytest.raises(ValueError, match=r"needs images within 0 and 1, got -0\.5 to -0\.4"):
+            getattr(task, verb)(batch, 0)
+
+
+def test_evaluation_looks_at_its_images_once(monkeypatch):
+    looks = []
+    monkeypatch.setattr(vae, "CODES_AT_ONCE", 4)  # three rounds of the bound
+    monkeypatch.setattr(likelihoods, "in_unit_range", looks.append)
+    for task in (
+        AutoencoderModule(SmallAutoencoder(), ADAM),
+        VAEModule(ConvVAE(16, width=2, hidden=4, latent_size=2), ADAM, iwae_samples=6),
+    ):
+        looks.clear()
+        with torch.no_grad():
+            task.eval().test_step(image_batch(0), 0)
+        assert len(looks) == 1
 
 
 def test_a_net_with_a_variance_is_refused():
