@@ -64,8 +64,9 @@ def run(rank, port, folder):
     found = {}
     for name, objective in OBJECTIVES.items():
         model = DistributedDataParallel(Coder(objective))
-        loss, gradient = trained(model, *(values[share] for values in drawn()))
-        found[name] = (loss, gradient)
+        for _ in range(2):  # DDP sends its gradients in another order from the second step on
+            model.zero_grad()
+            found[name] = trained(model, *(values[share] for values in drawn()))
     torch.save(found, folder / f"{rank}.pt")
     dist.destroy_process_group()
 
