@@ -69,6 +69,14 @@ def their_forward(weights, images):
     return mean, log_var, back(maps, *of("decoder.convT3"), stride=2, padding=1)
 
 
+@pytest.mark.parametrize(("channels", "side", "data"), [(1, 32, "MNIST"), (1, 64, "DSprites"), (3, 64, "CelebA")])
+def test_the_data_are_said_to_be_a_guess(tmp_path, capsys, channels, side, data):
+    torch.save(their_weights(channels, side), tmp_path / "model.pt")
+    imported(tmp_path / "model.pt", tmp_path / "out.ckpt")
+    told = f"images {channels} x {side} x {side}, 2 latents; data guessed from that shape: {data} -> "
+    assert told in capsys.readouterr().out
+
+
 def imported(file, out):
     assert main(["import", "disvae", str(file), "--out", str(out)]) == 0
     return out
@@ -191,6 +199,18 @@ def test_the_trained_mnist_model(shared_data, tmp_path):
     reconstruction, kl = figures(net, enlarged("t10k", 5000))
     assert reconstruction == pytest.approx(117.978, rel=1e-4)
     assert kl.sum().item() == pytest.approx(19.278, rel=1e-4)
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_the_trained_mnist_model_reaches_its_elbo_on_the_data_it_names(shared_data, tmp_path):
+    ckpt = imported(shared_data / MODELS / "VAE_mnist.pt", tmp_path / "vae.ckpt")
+    assert run(["test", "--ckpt", str(ckpt)], tmp_path, LIGHTNING_CV_DATA=str(shared_data)) == 0, text_of(tmp_path)
+    (results,) = tmp_path.glob("runs/vae/*/*/results.json")
+    found = json.loads(results.read_text())
+    assert found["test/elbo"] == pytest.approx(-141.76, abs=0.3)  # the z are drawn
+    assert found["test/kl"] == pytest.approx(19.278, rel=1e-4)
+    assert found["test/reconstruction_mean"] == pytest.approx(117.978, rel=1e-4)
 
 
 @pytest.mark.data
