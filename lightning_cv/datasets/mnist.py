@@ -165,7 +165,7 @@ def _stretched(pixels: NDArray[np.uint8], size: int) -> Tensor:
     """Images (N, size, size) as Pillow enlarges them: what torchvision's `Resize` gave others' nets to train on."""
     images = np.empty((len(pixels), size, size), np.uint8)
     for image, into in zip(pixels, images, strict=True):
-        into[:] = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)
+        into[:] = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
     return torch.from_numpy(images)
 
 

@@ -5,7 +5,7 @@ from torch import nn
 from lightning_cv.contracts import Autoencoder
 from lightning_cv.models import MLPVAE, ConvAutoencoder, LocatelloVAE, ResidualVAE
 from lightning_cv.ops.latents import kl_to_standard_normal, reparameterise
-from lightning_cv.ops.losses import bernoulli_nll
+from lightning_cv.ops.likelihoods import Bernoulli
 
 SMALL = {
     "mlp": lambda: MLPVAE(9, 2, latent_size=3, hidden=(16, 8)),
@@ -47,7 +47,7 @@ def test_two_images_are_learnt_by_heart_by_all_parameters(kind):
         mean, log_var = net.encode(images)
         logits = net.decode(mean if log_var is None else reparameterise(mean, log_var))
         kl = 0.0 if log_var is None else kl_to_standard_normal(mean, log_var).mean()
-        loss = bernoulli_nll(logits, images).mean()
+        loss = Bernoulli()(logits, images).mean()
         (loss + 0.01 * kl).backward()
         optimizer.step()
         losses.append(loss.item())

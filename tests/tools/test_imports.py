@@ -20,7 +20,7 @@ from lightning_cv.cli.predictor import load_model
 from lightning_cv.datasets.dsprites import Look, render_sprites
 from lightning_cv.datasets.mnist import read_idx
 from lightning_cv.ops.latents import kl_to_standard_normal
-from lightning_cv.ops.losses import bernoulli_nll
+from lightning_cv.ops.likelihoods import Bernoulli
 
 MODELS = "golden/disvae_models"
 
@@ -166,7 +166,7 @@ def figures(net, images):
     """Reconstruction at the mean and KL of each latent, nats an image."""
     with torch.no_grad():
         mean, log_var = net.encode(images)
-        return bernoulli_nll(net.decode(mean), images).mean().item(), kl_to_standard_normal(mean, log_var).mean(0)
+        return Bernoulli()(net.decode(mean), images).mean().item(), kl_to_standard_normal(mean, log_var).mean(0)
 
 
 @pytest.mark.data
