@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from torch import Tensor, nn
@@ -42,7 +43,6 @@ from lightning_cv.cli.memory import keep_freed_memory
 from lightning_cv.datamodules import MNISTDataModule
 from lightning_cv.models import MLPVAE, ConvVAE
 from lightning_cv.ops.latents import kl_to_standard_normal, reparameterise
-from lightning_cv.ops.losses import bernoulli_nll
 from lightning_cv.tasks import VAEModule
 from lightning_cv.tracking import MetricsCSV
 
@@ -67,7 +67,8 @@ class Clock(Callback):
 
 def loss_of(net: Any, images: Tensor) -> Tensor:
     mean, log_var = net.encode(images)
-    nll = bernoulli_nll(net.decode(reparameterise(mean, log_var)), images, check=False)
+    logits = net.decode(reparameterise(mean, log_var))
+    nll = F.binary_cross_entropy_with_logits(logits, images, reduction="none").flatten(1).sum(1)
     return (nll + kl_to_standard_normal(mean, log_var).sum(1)).mean()
 
 

@@ -7,13 +7,13 @@ import warnings
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from lightning import Trainer
 
 from lightning_cv.callbacks.reproducible import CounterRandomness
 from lightning_cv.datamodules import DigitsDataModule
 from lightning_cv.models import ConvVAE
 from lightning_cv.ops.latents import kl_to_standard_normal, reparameterise
-from lightning_cv.ops.losses import bernoulli_nll
 from lightning_cv.tasks import VAEModule
 
 EPOCHS, PAIRS, BATCH = 12, 3, 64
@@ -55,7 +55,8 @@ def bare_loop(images: torch.Tensor) -> float:
             batch = images[order[index * BATCH : (index + 1) * BATCH]]
             mean, log_var = model.encode(batch)
             logits = model.decode(reparameterise(mean, log_var, None))
-            loss = (bernoulli_nll(logits, batch) + kl_to_standard_normal(mean, log_var).sum(1)).mean()
+            nll = F.binary_cross_entropy_with_logits(logits, batch, reduction="none").flatten(1).sum(1)
+            loss = (nll + kl_to_standard_normal(mean, log_var).sum(1)).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

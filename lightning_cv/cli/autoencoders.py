@@ -21,6 +21,8 @@ from lightning_cv.tasks.base import CHECKPOINT_KEY
 
 MARK = {"written_by": "lightning-cv"}
 BATCH = 500
+IMAGES_SEED = 0
+"""Of the choice of images that are looked at, where there are more than asked for."""
 
 
 class AutoencoderModel(NamedTuple):
@@ -89,9 +91,10 @@ def data_name(datamodule: DataModule) -> str:
 
 
 def images_of(datamodule: DataModule, split: str, most: int) -> tuple[Tensor, Tensor]:
-    """The first images (N, C, H, W) of "train", "val" or "test" and their classes (N,), at most `most`.
+    """At most `most` images (N, C, H, W) of "train", "val" or "test", drawn by a fixed seed, and their classes (N,).
 
-    Training images come as the first epoch's augmentation shows them.
+    Drawn, and in the order they were drawn, because data may be sorted: the first dSprites are all squares. Every net
+    gets the same ones. Training images come as the first epoch's augmentation shows them.
     """
     datamodule.prepare_data()
     datamodule.setup({"train": "fit", "val": "fit", "test": "test"}[split])
@@ -100,10 +103,8 @@ def images_of(datamodule: DataModule, split: str, most: int) -> tuple[Tensor, Te
     count = min(most, len(dataset))
     if not count:
         raise UserError(f"{data_name(datamodule)} has no image in {split}")
-    batches = [
-        dataset[[Draw(0, index) for index in range(start, min(start + BATCH, count))]]
-        for start in range(0, count, BATCH)
-    ]
+    drawn = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(IMAGES_SEED))[:count]
+    batches = [dataset[[Draw(0, index) for index in part.tolist()]] for part in torch.split(drawn, BATCH)]
     return torch.cat([one["images"] for one in batches]), torch.cat([one["labels"] for one in batches])
 
 

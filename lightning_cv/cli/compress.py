@@ -55,10 +55,12 @@ def _parser() -> argparse.ArgumentParser:
         help="other data to compress with the same net: the data block of an experiment or of a file such as "
         "_base/fashion_mnist; its image size becomes the net's",
     )  # fmt: skip
-    parser.add_argument("--images", type=int, default=1000, metavar="N", help="first N images (default 1000)")
+    parser.add_argument(
+        "--images", type=int, default=1000, metavar="N", help="N images, drawn by a fixed seed (default 1000)"
+    )
     parser.add_argument(
         "--train-images", type=int, default=10000, metavar="N",
-        help="training images that histograms and components are fitted on (default 10000)",
+        help="training images that histograms and components are fitted on, drawn likewise (default 10000)",
     )  # fmt: skip
     parser.add_argument("--root", help="data root, where it is not that of the checkpoint")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default auto)")

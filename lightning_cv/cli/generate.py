@@ -85,7 +85,9 @@ def _feature_net(
     if options.features:
         return _named_net(options.features), options.features.rpartition(".")[2]
     if len(set(labels.tolist())) < 2:
-        why = f"the images of {data} have no classes to fit a net on; name one with --features"
+        why = (
+            f"the {len(labels):,} training images of {data} are of one class, which fits no net; name one by --features"
+        )
         print(f"no Fréchet distances: {why}", file=sys.stderr)
         return None, ""
     from lightning_cv.metrics.fid import fit_feature_net
@@ -121,8 +123,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="folder of the results, made if it does not exist")
     parser.add_argument("--names", nargs="+", help="what to call them (default: the net's class and beta)")
     parser.add_argument("--split", choices=("val", "test"), default="test", help="the real images (default test)")
-    parser.add_argument("--images", type=int, default=2000, metavar="N", help="first N of them (default 2000)")
-    parser.add_argument("--train-images", type=int, default=10000, metavar="N", help="for fits (default 10000)")
+    parser.add_argument(
+        "--images", type=int, default=2000, metavar="N", help="N of them, drawn by a fixed seed (default 2000)"
+    )
+    parser.add_argument(
+        "--train-images", type=int, default=10000, metavar="N", help="for fits, drawn likewise (default 10000)"
+    )
     parser.add_argument(
         "--features", metavar="PATH",
         help="dotted path of a class or function that makes the net of the Fréchet distance (default: a small "

@@ -14,7 +14,7 @@ from lightning_cv.datasets.digits import digit_labels, load_digit_splits
 from lightning_cv.datasets.errors import DataError
 from lightning_cv.datasets.fetch import fetch
 from lightning_cv.datasets.memory import InMemoryImages
-from lightning_cv.datasets.mnist import Binarization, DrawnAnew, fashion_labels, load_mnist_splits
+from lightning_cv.datasets.mnist import Binarization, DrawnAnew, Resize, fashion_labels, load_mnist_splits
 
 
 class _SmallImages(DataModule):
@@ -91,11 +91,13 @@ class MNISTDataModule(_SmallImages):
 
     Args:
         root: data root.
-        size: side of an image in pixels; 28 is the original, more adds black borders.
+        size: side of an image in pixels; 28 is the original, more enlarges as `resize` says.
         binarization: "grey" values as they are; "static": each pixel drawn black or white once, the same in every run;
             "dynamic": training images drawn anew in each epoch, validation and test as in "static".
         val_fraction: share of the training file kept for validation; its division is the same in every run. 0 is for
             training without validation.
+        resize: "pad" adds black borders, "stretch" interpolates the 28 pixels bilinearly, as the nets of
+            disentangling-vae had them. Goes with grey values only.
         download: fetch the files where there are none.
         batch_size, num_workers, eval_batch_size: of the loaders.
     """
@@ -113,14 +115,19 @@ class MNISTDataModule(_SmallImages):
         batch_size: int = 128,
         num_workers: int = 0,
         eval_batch_size: int | None = None,
+        resize: Resize = "pad",
     ) -> None:
         super().__init__(size, batch_size, num_workers, eval_batch_size)
         if binarization not in get_args(Binarization):
             raise ValueError(f"data.binarization is one of {', '.join(get_args(Binarization))}, got {binarization!r}")
+        if resize not in get_args(Resize):
+            raise ValueError(f"data.resize is one of {', '.join(get_args(Resize))}, got {resize!r}")
+        if resize == "stretch" and binarization != "grey":
+            raise ValueError(f"data.resize stretch mixes black and white: data.binarization {binarization} needs pad")
         if not 0 <= val_fraction < 1:
             raise ValueError(f"data.val_fraction must be at least 0 and less than 1, got {val_fraction}")
         self.root, self.binarization = root, binarization
-        self.val_fraction, self.download = val_fraction, download
+        self.val_fraction, self.download, self.resize = val_fraction, download, resize
 
     def prepare_data(self) -> None:
         """Fetches the files if `download` is set."""
@@ -138,7 +145,9 @@ class MNISTDataModule(_SmallImages):
 
     def load(self, splits: tuple[str, ...]) -> dict[str, InMemoryImages]:
         """The splits asked for."""
-        return load_mnist_splits(self.root, self.size, self.val_fraction, splits, self.folder, self.binarization)
+        return load_mnist_splits(
+            self.root, self.size, self.val_fraction, splits, self.folder, self.binarization, self.resize
+        )
 
     def train_set(self) -> InMemoryImages:
         """The training images; those of dynamic binarization are drawn batch by batch under the run's seed."""
@@ -162,6 +171,9 @@ class FashionMNISTDataModule(MNISTDataModule):
         batch_size: int = 128,
         num_workers: int = 0,
         eval_batch_size: int | None = None,
+        resize: Resize = "pad",
     ) -> None:
-        super().__init__(root, size, binarization, val_fraction, download, batch_size, num_workers, eval_batch_size)
+        super().__init__(
+            root, size, binarization, val_fraction, download, batch_size, num_workers, eval_batch_size, resize
+        )
         self.label_map = fashion_labels()

@@ -17,6 +17,8 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
 from torch.nn import functional
 
 from lightning_cv.contracts import Draw, ImageBatch, LabelMap
@@ -24,6 +26,7 @@ from lightning_cv.datasets.errors import DataError
 from lightning_cv.datasets.memory import InMemoryImages, stratified_split
 
 Binarization = Literal["grey", "static", "dynamic"]
+Resize = Literal["pad", "stretch"]
 Counters = NDArray[np.uint64]
 
 MNIST_SPLIT_SEED = 1998
@@ -77,9 +80,14 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
 
 
 def load_mnist(
-    root: str | Path, part: str, size: int = 28, name: str = "MNIST", binary: bool = False
+    root: str | Path,
+    part: str,
+    size: int = 28,
+    name: str = "MNIST",
+    binary: bool = False,
+    resize: Resize = "pad",
 ) -> InMemoryImages:
-    """All images of the file "train" or "test" as uint8 (N, 1, size, size), black borders added evenly beyond 28.
+    """All images of the file "train" or "test" as uint8 (N, 1, size, size).
 
     Args:
         root: data root.
@@ -87,9 +95,10 @@ def load_mnist(
         size: side in pixels, at least 28.
         name: of the folder: MNIST or FashionMNIST.
         binary: the static draw, 0 or 255, instead of grey values.
+        resize: how 28 pixels become `size`: "pad" adds black borders evenly, "stretch" interpolates bilinearly.
     """
     pixels, classes = _read_part(root, part, name)
-    return _stored(draw_once(pixels, part) if binary else pixels, classes, part, size)
+    return _stored(draw_once(pixels, part) if binary else pixels, classes, part, size, resize)
 
 
 def load_mnist_splits(
@@ -99,6 +108,7 @@ def load_mnist_splits(
     parts: tuple[str, ...] = ("train", "val", "test"),
     name: str = "MNIST",
     binarization: Binarization = "grey",
+    resize: Resize = "pad",
 ) -> dict[str, InMemoryImages]:
     """The splits asked for: train and val from the training file, every class divided alike, and test.
 
@@ -107,12 +117,14 @@ def load_mnist_splits(
     splits: dict[str, InMemoryImages] = {}
     if "train" in parts or "val" in parts:
         pixels, classes = _read_part(root, "train", name)
-        grey = _stored(pixels, classes, "train", size)
-        binary = grey if binarization == "grey" else _stored(draw_once(pixels, "train"), classes, "train", size)
+        grey = _stored(pixels, classes, "train", size, resize)
+        binary = grey
+        if binarization != "grey":
+            binary = _stored(draw_once(pixels, "train"), classes, "train", size, resize)
         train, val = stratified_split(grey.labels, (1 - val_fraction, val_fraction), MNIST_SPLIT_SEED)
         splits |= {"train": (binary if binarization == "static" else grey).subset(train), "val": binary.subset(val)}
     if "test" in parts:
-        splits["test"] = load_mnist(root, "test", size, name, binarization != "grey")
+        splits["test"] = load_mnist(root, "test", size, name, binarization != "grey", resize)
     return splits
 
 
@@ -130,15 +142,31 @@ def _read_part(root: str | Path, part: str, name: str) -> tuple[NDArray[np.uint8
     return pixels, classes
 
 
-def _stored(pixels: NDArray[np.uint8], classes: NDArray[np.uint8], part: str, size: int) -> InMemoryImages:
+def _stored(
+    pixels: NDArray[np.uint8], classes: NDArray[np.uint8], part: str, size: int, resize: Resize
+) -> InMemoryImages:
     if size < 28:
-        raise ValueError(f"MNIST has 28 x 28 pixels and is only padded, got size {size}")
-    images = torch.from_numpy(pixels.copy()).unsqueeze(1)
-    if size > 28:
-        before, after = (size - 28) // 2, (size - 28 + 1) // 2
-        images = functional.pad(images, (before, after, before, after))
+        raise ValueError(f"MNIST has 28 x 28 pixels and is only enlarged, got size {size}")
+    if size == 28:
+        images = torch.from_numpy(pixels.copy())
+    else:
+        images = _padded(pixels, size) if resize == "pad" else _stretched(pixels, size)
     ids = [f"{part}_{row:05d}" for row in range(len(classes))]
-    return InMemoryImages(images, torch.from_numpy(classes.astype(np.int64)), ids)
+    return InMemoryImages(images.unsqueeze(1), torch.from_numpy(classes.astype(np.int64)), ids)
+
+
+def _padded(pixels: NDArray[np.uint8], size: int) -> Tensor:
+    """Images (N, size, size) with black borders."""
+    before, after = (size - 28) // 2, (size - 28 + 1) // 2
+    return functional.pad(torch.from_numpy(pixels.copy()), (before, after, before, after))
+
+
+def _stretched(pixels: NDArray[np.uint8], size: int) -> Tensor:
+    """Images (N, size, size) as Pillow enlarges them: what torchvision's `Resize` gave others' nets to train on."""
+    images = np.empty((len(pixels), size, size), np.uint8)
+    for image, into in zip(pixels, images, strict=True):
+        into[:] = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
+    return torch.from_numpy(images)
 
 
 def _find(root: str | Path, name: str, file: str) -> Path:

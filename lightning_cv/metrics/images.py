@@ -1,31 +1,16 @@
 """How close images are to what they should be, image by image. Letters: N images; C channels; H, W.
 
-Images hold values from 0 to 1. The figures of a data set are means over its images, so they do not depend on batches.
+Images hold values from 0 to 1.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
-
-import numpy as np
 import torch
 from torch import Tensor
-
-from lightning_cv.metrics.records import ImageRecords
-from lightning_cv.metrics.voc import Floats
 
 WINDOW, DEVIATION = 11, 1.5
 """Pixels a side of SSIM's Gaussian window, and its standard deviation."""
 
 C1, C2 = 0.01**2, 0.03**2
 """What keeps SSIM's quotients finite, for values from 0 to 1."""
-
-
-class ImageFigures(NamedTuple):
-    """Of one image, or the means over a data set."""
-
-    psnr: float  # dB; infinite for equal images
-    ssim: float  # -1 to 1
-    hidden_psnr: float  # dB over the hidden pixels alone; NaN without any
 
 
 def psnr(images: Tensor, targets: Tensor) -> Tensor:
@@ -76,35 +61,6 @@ def _window_sums(side: int) -> Tensor:
     weights = torch.softmax(-(torch.arange(WINDOW).double() - WINDOW // 2).square() / (2 * DEVIATION**2), dim=0)
     place = torch.arange(side)[:, None] - torch.arange(side - WINDOW + 1)  # (side, side - 10): 0 to 10 in the window
     return torch.where((place >= 0) & (place < WINDOW), weights[place.clamp(0, WINDOW - 1)], 0.0)
-
-
-class ImageQuality(ImageRecords[ImageFigures]):
-    """Mean PSNR, SSIM and PSNR of hidden pixels over a data set; an image passed in twice counts once."""
-
-    def update(self, images: Tensor, targets: Tensor, image_ids: Sequence[str], hidden: Tensor | None = None) -> None:
-        """Keep a batch (N, C, H, W) and, for inpainting, which pixels (N, 1, H, W) were hidden."""
-        if len(images) != len(image_ids):
-            raise ValueError(f"{len(images)} images, but {len(image_ids)} image ids")
-        columns = [psnr(images, targets), ssim(images, targets)]
-        columns.append(
-            torch.full_like(columns[0], torch.nan) if hidden is None else masked_psnr(images, targets, hidden)
-        )
-        rows = torch.stack(columns, dim=1).tolist()  # (N, 3)
-        self.records.update({image_id: ImageFigures(*row) for image_id, row in zip(image_ids, rows, strict=True)})
-
-    def compute(self) -> ImageFigures:
-        """Means over all images; NaN without any, and for hidden pixels over the images that have some."""
-        return self.evaluate_once(mean_figures)
-
-
-def mean_figures(images: Sequence[ImageFigures]) -> ImageFigures:
-    """Means over images; an image without hidden pixels has no share in that figure."""
-    columns = np.array(images, dtype=np.float64).reshape(-1, len(ImageFigures._fields)).T
-    return ImageFigures(*(_mean(column[~np.isnan(column)]) for column in columns))
-
-
-def _mean(values: Floats) -> float:
-    return float(values.mean()) if values.size else float("nan")
 
 
 def _check(images: Tensor, targets: Tensor) -> None:

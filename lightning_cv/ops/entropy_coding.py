@@ -58,16 +58,6 @@ class SymbolTable:
         return np.where(self.symbols[found] == values, found, len(self.symbols))
 
 
-def ideal_bits(values: Ints, tables: Sequence[SymbolTable]) -> float:
-    """Cross-entropy of numbers (N, L) under the tables, in bits for all of them: what no coder goes below."""
-    bits = 0.0
-    for column, table in zip(_columns(values, tables), tables, strict=True):
-        found = table.positions(column)
-        bits += float((PRECISION - np.log2(table.widths[found])).sum())
-        bits += ESCAPED_BITS * int((found == len(table.symbols)).sum())
-    return bits
-
-
 def encode(values: Ints, tables: Sequence[SymbolTable]) -> bytes:
     """The numbers (N, L) row by row, each under its column's table; no bytes for no numbers.
 

@@ -18,15 +18,15 @@ _OUTER = ("conv1", "conv2", "conv3", "conv_64")  # in the order of use; the last
 _INNER = ("convT_64", "convT1", "convT2", "convT3")
 _ROOT = "${oc.env:LIGHTNING_CV_DATA,data}"
 _DATA: dict[tuple[int, int], tuple[str, dict[str, Any], tuple[str, ...]]] = {
-    (1, 32): ("MNISTDataModule", {"eval_batch_size": 500}, tuple("0123456789")),
+    (1, 32): ("MNISTDataModule", {"resize": "stretch", "eval_batch_size": 500}, tuple("0123456789")),
     (1, 64): ("DSpritesDataModule", {"eval_batch_size": 500}, ("square", "ellipse", "heart")),
     (3, 64): ("CelebADataModule", {"eval_batch_size": 250}, ("face",)),
 }
-"""Data module, its settings and classes by channels and side of the images the net was trained on."""
+"""Data module, its settings and classes by channels and side of the images: a file does not say what it is of."""
 
 
 def read(file: Path) -> Imported:
-    """The net of a file, with settings to test it on the data it was trained on.
+    """The net of a file, with settings to test it on the data that images of its shape come from in that repository.
 
     Raises:
         UserError: the file is not of these nets.
@@ -43,12 +43,14 @@ def read(file: Path) -> Imported:
     if wrong:
         raise UserError(f"{file} is not of the layers of {channels} x {side} x {side} px: {wrong[0]} does not fit")
     parameters = sum(tensor.numel() for tensor in ours.values())
+    data = _DATA[channels, side][0].removesuffix("DataModule")
     return Imported(
         task="vae",
         settings=_settings(channels, side, latents),
         state_dict={f"net.{name}": ours[name] for name in state},
         label_map=_label_map(channels, side),
-        summary=f"VAE of {parameters:,} parameters, images {channels} x {side} x {side}, {latents} latents",
+        summary=f"VAE of {parameters:,} parameters, images {channels} x {side} x {side}, {latents} latents; "
+        f"data guessed from that shape: {data}",
     )
 
 

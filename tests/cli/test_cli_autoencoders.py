@@ -2,18 +2,23 @@
 
 import csv
 import json
+from argparse import Namespace
 
 import numpy as np
 import pytest
 import torch
+from drawn_root import write_sprites
 from PIL import Image
 from scipy.special import expit, logit
 from skimage.metrics import peak_signal_noise_ratio
 from torch import nn
 
 from lightning_cv.cli import main
+from lightning_cv.cli.autoencoders import images_of
 from lightning_cv.cli.fit import launch
-from lightning_cv.contracts import Posterior
+from lightning_cv.cli.generate import _feature_net
+from lightning_cv.contracts import Draw, Posterior
+from lightning_cv.datamodules import DigitsDataModule, DSpritesDataModule
 from lightning_cv.metrics.compression import eight_bits
 from lightning_cv.tools.compress import Images, compare, print_comparison
 from lightning_cv.tools.generate import Subject, examine
@@ -132,6 +137,30 @@ def test_generate_takes_names_and_no_distances(checkpoints, tmp_path, capsys):
     assert "fid" not in shown
     assert main([*command, "--features", "torch.nn.Flatten"]) == 0
     assert "fid_Flatten/prior" in capsys.readouterr().out
+
+
+def test_sorted_data_are_looked_at_across_all_classes(tmp_path):
+    write_sprites(tmp_path)
+    module = DSpritesDataModule(str(tmp_path), size=32)
+    assert module.split("train")[[Draw(0, 0), Draw(0, 9999)]]["labels"].tolist() == [0, 0]
+    _, labels = images_of(module, "train", 900)
+    assert (torch.bincount(labels) - 300).abs().max() < 60  # 4 standard deviations
+    assert (torch.bincount(labels[:90]) - 30).abs().max() < 18  # any first part, as the Fréchet distances take it
+    assert torch.equal(labels, images_of(module, "train", 900)[1])
+
+
+def test_all_images_are_looked_at_once_where_there_are_no_more(tmp_path):
+    module = DigitsDataModule(size=8)
+    images, labels = images_of(module, "val", 10_000)
+    whole = module.split("val")
+    assert sorted(map(float, images.sum((1, 2, 3)))) == sorted(map(float, whole.images.sum((1, 2, 3))))
+    assert torch.equal(torch.bincount(labels), torch.bincount(whole.labels))
+
+
+def test_training_images_of_one_class_are_said_to_be_the_reason_for_no_distances(capsys):
+    options = Namespace(no_fid=False, features=None, seed=0)
+    assert _feature_net(options, "celeba", torch.zeros(1200, 1, 8, 8), torch.zeros(1200)) == (None, "")
+    assert "the 1,200 training images of celeba are of one class" in capsys.readouterr().err
 
 
 class Far(nn.Module):

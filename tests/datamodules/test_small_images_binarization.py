@@ -89,6 +89,24 @@ def test_what_binarization_cannot_be():
         MNISTDataModule("nowhere", binarization="otsu")
 
 
+@pytest.mark.parametrize("kind", [MNISTDataModule, FashionMNISTDataModule])
+def test_images_are_stretched_if_asked_for_and_padded_otherwise(kind, root):
+    padded, stretched = images_of(kind(root), "val"), images_of(kind(root, resize="stretch"), "val")
+    assert padded.shape == stretched.shape
+    original = images_of(kind(root, size=28), "val")
+    assert torch.equal(padded[..., 2:-2, 2:-2], original)
+    wanted = torch.nn.functional.interpolate(original, size=(32, 32), mode="bilinear", antialias=True)
+    assert (stretched - wanted).abs().max() < 1.5 / 255  # Pillow rounds to bytes, after each of its two passes
+    assert padded.sum() == pytest.approx(original.sum().item(), rel=1e-5)
+
+
+def test_what_resize_cannot_be(root):
+    with pytest.raises(ValueError, match="one of pad, stretch, got 'crop'"):
+        MNISTDataModule(root, resize="crop")
+    with pytest.raises(ValueError, match=r"data\.resize stretch mixes black and white: data\.binarization static"):
+        MNISTDataModule(root, binarization="static", resize="stretch")
+
+
 @pytest.mark.parametrize("share", [-0.1, 1.0, 1.5, float("nan")])
 def test_a_share_that_is_none_is_refused(share):
     with pytest.raises(ValueError, match=r"data\.val_fraction must be at least 0 and less than 1"):

@@ -6,7 +6,9 @@ import struct
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.datasets import MNIST, FashionMNIST
+from torchvision.transforms import Resize
 
 from lightning_cv.contracts import Draw
 from lightning_cv.datasets.errors import DataError
@@ -47,6 +49,17 @@ def root(tmp_path):
             else:
                 path.write_bytes(content)
     return tmp_path
+
+
+def test_stretched_images_are_those_of_torchvisions_resize(root):
+    digits = read_idx(root / "MNIST/raw/train-images-idx3-ubyte.gz", 3)
+    expected = np.stack([np.asarray(Resize(40)(Image.fromarray(digit))) for digit in digits])
+    np.testing.assert_array_equal(load_mnist(root, "train", 40, resize="stretch").images[:, 0], expected)
+    splits = load_mnist_splits(root, 40, parts=("train", "val", "test"), resize="stretch")
+    shown = {name: image for split in splits.values() for name, image in zip(split.ids, split.images, strict=True)}
+    np.testing.assert_array_equal(np.stack([shown[f"train_{row:05d}"][0] for row in range(40)]), expected)
+    assert torch.equal(splits["test"].images, load_mnist(root, "test", 40, resize="stretch").images)
+    assert torch.equal(load_mnist(root, "test", 28, resize="stretch").images, load_mnist(root, "test").images)
 
 
 def test_images_and_labels(root):

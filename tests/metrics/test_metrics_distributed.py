@@ -16,7 +16,6 @@ from lightning_cv import metrics
 from lightning_cv.metrics.confusion import DetectionConfusion
 from lightning_cv.metrics.detection import COCOMaskAP, COCOMeanAP, DetectionRecords, VOCMeanAP
 from lightning_cv.metrics.errors import DetectionErrors
-from lightning_cv.metrics.images import ImageQuality
 from lightning_cv.metrics.likelihood import LikelihoodMeans
 from lightning_cv.metrics.localization import LocalizationAccuracy
 from lightning_cv.metrics.multilabel import MultilabelOverlap
@@ -43,7 +42,6 @@ FEEDERS = {
     SegmentationIoU: lambda: SegmentationIoU(3),
     MultilabelOverlap: lambda: MultilabelOverlap(2),
     LikelihoodMeans: lambda: LikelihoodMeans(2),
-    ImageQuality: ImageQuality,
     ReconstructionQuality: ReconstructionQuality,
 }
 """How each metric is made; `feed` gives it an image."""
@@ -107,12 +105,10 @@ def feed(metric, number, predicted):
         twice = terms.repeat(1, 2)
         likelihood = {"elbo": -terms, "reconstruction": terms, "kl": terms, "iwae_64": -terms}
         metric.update(likelihood | {"kl_per_dim": twice, "mean": twice, "log_var": twice / 9}, [name], 12)
-    elif isinstance(metric, ReconstructionQuality):
+    else:
+        assert isinstance(metric, ReconstructionQuality)
         terms = {"reconstruction": torch.tensor([float(number)])}
         metric.update((image + 0.1 * predicted).clamp(0, 1), image.flip(3), [name], terms, image > 0.7)
-    else:
-        assert isinstance(metric, ImageQuality)
-        metric.update((image + 0.1 * predicted).clamp(0, 1), image.flip(3), [name], image > 0.7)
 
 
 def numbers(value):

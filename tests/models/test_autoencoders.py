@@ -5,12 +5,13 @@ from torch import nn
 from lightning_cv.contracts import Autoencoder
 from lightning_cv.models import MLPVAE, ConvAutoencoder, LocatelloVAE, ResidualVAE
 from lightning_cv.ops.latents import kl_to_standard_normal, reparameterise
-from lightning_cv.ops.losses import bernoulli_nll
+from lightning_cv.ops.likelihoods import Bernoulli
 
 SMALL = {
     "mlp": lambda: MLPVAE(9, 2, latent_size=3, hidden=(16, 8)),
     "residual": lambda: ResidualVAE(28, 3, latent_size=3, width=8),
-    "locatello": lambda: LocatelloVAE(3, latent_size=3),
+    "locatello": lambda: LocatelloVAE(image_channels=3, latent_size=3),
+    "locatello 32 px": lambda: LocatelloVAE(32, latent_size=3),
     "conv": lambda: ConvAutoencoder(28, 1, latent_size=3, width=4, hidden=16),
 }
 
@@ -47,7 +48,7 @@ def test_two_images_are_learnt_by_heart_by_all_parameters(kind):
         mean, log_var = net.encode(images)
         logits = net.decode(mean if log_var is None else reparameterise(mean, log_var))
         kl = 0.0 if log_var is None else kl_to_standard_normal(mean, log_var).mean()
-        loss = bernoulli_nll(logits, images).mean()
+        loss = Bernoulli()(logits, images).mean()
         (loss + 0.01 * kl).backward()
         optimizer.step()
         losses.append(loss.item())
@@ -77,6 +78,17 @@ def test_the_layers_of_the_large_study():
     weights = sum(torch.Size(shape).numel() for shape in [*encoder, *decoder, (20, 256)])
     biases = (32 + 32 + 64 + 64 + 256) + 20 + (256 + 1024 + 64 + 32 + 32 + 1)
     assert sum(p.numel() for p in net.parameters()) == weights + biases
+    assert shapes(LocatelloVAE(64).decoder) == decoder
+
+
+@pytest.mark.parametrize(("size", "side"), [(16, 1), (32, 2), (48, 3), (128, 8)])
+def test_other_sides_change_the_linear_layers_alone(size, side):
+    usual, net = LocatelloVAE(), LocatelloVAE(size)
+    for ours, theirs in ((net.encoder, usual.encoder), (net.decoder, usual.decoder)):
+        assert [shape for shape in shapes(ours) if len(shape) == 4] == [s for s in shapes(theirs) if len(s) == 4]
+    assert (256, 64 * side**2) in shapes(net.encoder)
+    assert (64 * side**2, 256) in shapes(net.decoder)
+    assert net.decode(net.encode(torch.rand(1, 1, size, size)).mean).shape == (1, 1, size, size)
 
 
 def test_the_mlps_of_the_papers():
@@ -105,6 +117,8 @@ def test_an_mlps_pixels_stay_where_they_are():
         (lambda: MLPVAE(28, hidden=()), "MLPVAE: hidden and decoder_hidden name a layer at least"),
         (lambda: MLPVAE(28, hidden=(400, 0)), "MLPVAE: hidden must be at least 1, got 0"),
         (lambda: LocatelloVAE(latent_size=0), "LocatelloVAE: latent_size must be at least 1, got 0"),
+        (lambda: LocatelloVAE(40), "LocatelloVAE: image_size must be a multiple of 16, got 40"),
+        (lambda: LocatelloVAE(0), "LocatelloVAE: image_size must be a multiple of 16, got 0"),
         (lambda: ResidualVAE(latent_size=0), "ResidualVAE: latent_size must be at least 1, got 0"),
         (lambda: ResidualVAE(width=12), "ResidualVAE: width must be a multiple of 8, got 12"),
         (lambda: ResidualVAE(62), "got 62: resize or pad"),

@@ -5,7 +5,7 @@ from lightning_cv.contracts import Autoencoder
 from lightning_cv.models.autoencoders.encoders import halvings, smallest_side
 from lightning_cv.models.autoencoders.vae import ConvVAE
 from lightning_cv.ops.latents import kl_to_standard_normal, reparameterise
-from lightning_cv.ops.losses import bernoulli_nll
+from lightning_cv.ops.likelihoods import Bernoulli
 
 
 @pytest.mark.parametrize(("size", "channels"), [(8, 1), (16, 1), (28, 1), (32, 3), (64, 1), (128, 3), (48, 1)])
@@ -28,7 +28,7 @@ def test_every_parameter_gets_a_gradient():
     net = ConvVAE(16, width=4, hidden=8)
     mean, log_var = net.encode(torch.rand(3, 1, 16, 16))
     logits = net.decode(reparameterise(mean, log_var))
-    (bernoulli_nll(logits, torch.rand(3, 1, 16, 16)).mean() + kl_to_standard_normal(mean, log_var).sum()).backward()
+    (Bernoulli()(logits, torch.rand(3, 1, 16, 16)).mean() + kl_to_standard_normal(mean, log_var).sum()).backward()
     for name, parameter in net.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
@@ -41,7 +41,7 @@ def test_it_learns_two_images_by_heart():
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
     for _ in range(120):
         optimizer.zero_grad()
-        loss = bernoulli_nll(net.decode(net.encode(images).mean), images).mean()
+        loss = Bernoulli()(net.decode(net.encode(images).mean), images).mean()
         loss.backward()
         optimizer.step()
     assert loss.item() < 3.0

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import entropy
 
-from lightning_cv.ops.entropy_coding import ESCAPED_BITS, SLOTS, SymbolTable, decode, encode, ideal_bits
+from lightning_cv.ops.entropy_coding import ESCAPED_BITS, SLOTS, SymbolTable, decode, encode
 
 
 def geometric(seed, rows, columns):
@@ -47,8 +47,7 @@ def test_numbers_that_the_table_does_not_know_escape(known):
 def test_an_empty_table_costs_the_bits_of_the_numbers_themselves():
     table = SymbolTable.fit(np.zeros(0, dtype=np.int64))
     values = np.arange(1000)[:, None]
-    assert ideal_bits(values, [table]) == ESCAPED_BITS * 1000
-    assert 8 * len(encode(values, [table])) <= ESCAPED_BITS * 1000 + 64
+    assert ESCAPED_BITS * 1000 <= 8 * len(encode(values, [table])) <= ESCAPED_BITS * 1000 + 64
 
 
 def test_the_code_is_as_long_as_the_cross_entropy_within_one_percent():
@@ -65,7 +64,6 @@ def test_the_code_is_as_long_as_the_cross_entropy_within_one_percent():
         bits += len(values) * float(p[q == 0].sum()) * (ESCAPED_BITS + np.log2(len(train)))
     size = 8 * len(encode(values, tables))
     assert size == pytest.approx(bits, rel=0.01)
-    assert size == pytest.approx(ideal_bits(values, tables), rel=1e-3)
 
 
 def test_the_right_table_reaches_the_entropy_and_a_wrong_one_costs_the_divergence():

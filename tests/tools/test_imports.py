@@ -20,7 +20,7 @@ from lightning_cv.cli.predictor import load_model
 from lightning_cv.datasets.dsprites import Look, render_sprites
 from lightning_cv.datasets.mnist import read_idx
 from lightning_cv.ops.latents import kl_to_standard_normal
-from lightning_cv.ops.losses import bernoulli_nll
+from lightning_cv.ops.likelihoods import Bernoulli
 
 MODELS = "golden/disvae_models"
 
@@ -67,6 +67,14 @@ def their_forward(weights, images):
         if f"decoder.{name}.weight" in weights:
             maps = relu(back(maps, *of(f"decoder.{name}"), stride=2, padding=1))
     return mean, log_var, back(maps, *of("decoder.convT3"), stride=2, padding=1)
+
+
+@pytest.mark.parametrize(("channels", "side", "data"), [(1, 32, "MNIST"), (1, 64, "DSprites"), (3, 64, "CelebA")])
+def test_the_data_are_said_to_be_a_guess(tmp_path, capsys, channels, side, data):
+    torch.save(their_weights(channels, side), tmp_path / "model.pt")
+    imported(tmp_path / "model.pt", tmp_path / "out.ckpt")
+    told = f"images {channels} x {side} x {side}, 2 latents; data guessed from that shape: {data} -> "
+    assert told in capsys.readouterr().out
 
 
 def imported(file, out):
@@ -158,7 +166,7 @@ def figures(net, images):
     """Reconstruction at the mean and KL of each latent, nats an image."""
     with torch.no_grad():
         mean, log_var = net.encode(images)
-        return bernoulli_nll(net.decode(mean), images).mean().item(), kl_to_standard_normal(mean, log_var).mean(0)
+        return Bernoulli()(net.decode(mean), images).mean().item(), kl_to_standard_normal(mean, log_var).mean(0)
 
 
 @pytest.mark.data
@@ -191,6 +199,18 @@ def test_the_trained_mnist_model(shared_data, tmp_path):
     reconstruction, kl = figures(net, enlarged("t10k", 5000))
     assert reconstruction == pytest.approx(117.978, rel=1e-4)
     assert kl.sum().item() == pytest.approx(19.278, rel=1e-4)
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_the_trained_mnist_model_reaches_its_elbo_on_the_data_it_names(shared_data, tmp_path):
+    ckpt = imported(shared_data / MODELS / "VAE_mnist.pt", tmp_path / "vae.ckpt")
+    assert run(["test", "--ckpt", str(ckpt)], tmp_path, LIGHTNING_CV_DATA=str(shared_data)) == 0, text_of(tmp_path)
+    (results,) = tmp_path.glob("runs/vae/*/*/results.json")
+    found = json.loads(results.read_text())
+    assert found["test/elbo"] == pytest.approx(-141.76, abs=0.3)  # the z are drawn
+    assert found["test/kl"] == pytest.approx(19.278, rel=1e-4)
+    assert found["test/reconstruction_mean"] == pytest.approx(117.978, rel=1e-4)
 
 
 @pytest.mark.data

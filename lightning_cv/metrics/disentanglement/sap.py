@@ -29,22 +29,6 @@ def sap(codes: Codes, generator: torch.Generator, train: int = 10_000, evaluatio
     return mean_top_gap(accuracy)
 
 
-def sap_continuous(codes: Codes, generator: torch.Generator, train: int = 10_000) -> float:
-    """The score for factors that are numbers: squared correlations in place of accuracies."""
-    factors, means = codes.sample(train, generator)
-    return mean_top_gap(squared_correlations(means, factors.astype(np.float64)))
-
-
-def squared_correlations(codes: NDArray[np.float64], factors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Squared correlation (L, K) of the columns of (N, L) and (N, K); 0 for a latent or factor that does not vary."""
-    centred = [values - values.mean(0) for values in (codes, factors)]
-    variances = [values.var(axis=0) for values in (codes, factors)]
-    covariance = centred[0].T @ centred[1] / len(codes)
-    products = np.outer(*variances)
-    varies = np.outer(variances[0] > 1e-12, variances[1] > 1e-12)
-    return np.where(varies, covariance**2 / np.where(varies, products, 1.0), 0.0)
-
-
 def mean_top_gap(scores: NDArray[np.float64]) -> float:
     """Mean over factors of the best minus the second best score (L, K) of a latent; a single latent's second is 0."""
     best, second = np.sort(np.vstack([scores, np.zeros((1, scores.shape[1]))]) if len(scores) == 1 else scores, 0)[
