@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Iterator
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +55,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         UserError: not readable, not YAML, or not a mapping; the message names file and line.
     """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = deepcopy(_parsed(path.read_text()))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
     except yaml.YAMLError as error:
@@ -63,6 +65,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: an experiment is a mapping of keys, this is {type(content).__name__}")
     return content
+
+
+@cache
+def _parsed(text: str) -> Any:  # Any: whatever the file holds
+    """What a YAML text holds. Many experiments stand on the same few bases, and to parse is slow."""
+    return yaml.safe_load(text)
 
 
 def with_bases(path: Path, asked_by: tuple[Path, ...] = ()) -> list[Path]:
