@@ -1,6 +1,7 @@
 """Drawn scenes as data modules: the VOC folder is drawn at first use, then read like any other."""
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -8,6 +9,7 @@ from lightning_cv.contracts import SegmentationBatch
 from lightning_cv.datamodules.base import BatchDataset, DataModule
 from lightning_cv.datamodules.batches import collate_segmentation
 from lightning_cv.datamodules.voc import VOCDetectionDataModule, VOCSegmentationDataModule
+from lightning_cv.datasets.checksum import checksum_of_tensors
 from lightning_cv.datasets.drawn import DRAWN_CLASSES, DrawnLabels
 from lightning_cv.datasets.writers import drawn_folder, write_voc
 from lightning_cv.transforms import (
@@ -21,6 +23,8 @@ from lightning_cv.transforms import (
 )
 
 _YEAR = "2007"  # of the layout: drawn scenes are no year's
+_TOLD = 8
+"""Scenes that a checksum looks at: one is drawn in 2 ms, and all are drawn alike."""
 
 
 class DrawnDetectionDataModule(VOCDetectionDataModule):
@@ -142,6 +146,14 @@ class DrawnMultilabelDataModule(DataModule):
         self.label_map = self.sources["train"].label_map
         self.train_transform = train_transform or SegmentationFlip(jitter=0.1)
         self.eval_transform = eval_transform or SegmentationEval(32)
+
+    def checksum(self, use: str) -> str:
+        """Of the settings by which scenes are drawn, and of the first ones, by which other ways to draw are told."""
+        source = self.sources[use]
+        first = [source[index] for index in range(min(len(source), _TOLD))]
+        settings = torch.tensor([source.count, source.seed, source.size])
+        pixels = (torch.from_numpy(array) for scene in first for array in (scene["image"], scene["mask"]))
+        return checksum_of_tensors([settings, *pixels])
 
     def train_set(self) -> BatchDataset[SegmentationBatch]:
         """Augmented batches."""

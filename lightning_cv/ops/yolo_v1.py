@@ -38,11 +38,9 @@ def split_grid(outputs: Tensor, side: int, boxes: int, classes: int) -> GridOutp
 
     The released `detection_layer.c` lays them out so, cell by cell in each part.
     """
-    count, cells = len(outputs), side * side
+    cells = side * side
     names, sure, places = torch.split(outputs.float(), [cells * classes, cells * boxes, cells * boxes * 4], dim=1)
-    return GridOutputs(
-        names.view(count, cells, classes), sure.view(count, cells, boxes), places.view(count, cells, boxes, 4)
-    )
+    return GridOutputs(names.view(-1, cells, classes), sure.view(-1, cells, boxes), places.view(-1, cells, boxes, 4))
 
 
 def decode_grid(boxes: Tensor, side: int) -> Tensor:
