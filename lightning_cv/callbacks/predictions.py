@@ -16,12 +16,12 @@ from lightning_cv.datasets.coco_results import (
     coco_id,
     is_coco_id,
     mask_rows,
-    run_lengths,
     write_results,
     write_segments,
 )
 from lightning_cv.datasets.voc_results import write_voc_detections
 from lightning_cv.errors import UserError
+from lightning_cv.metrics.detection import run_lengths
 from lightning_cv.metrics.records import ImageRecords
 from lightning_cv.ops.masks import check_masks
 from lightning_cv.ops.segments import in_file_pixels, placement_of

@@ -186,7 +186,7 @@ class ExperimentCLI(LightningCLI):
         except ValueError as error:
             self.discard()
             raise UserError(constructor_words(str(error))) from error
-        except Exception:
+        except Exception:  # whatever a class of the settings raises, no empty run folder stays
             self.discard()
             raise
         self.datamodule.seed = self.config.seed_everything

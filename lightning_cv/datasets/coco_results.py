@@ -10,13 +10,11 @@ from typing import TypedDict
 
 import numpy as np
 from PIL import Image
-from pycocotools import mask as rle
 from torch import Tensor
 
-from lightning_cv.contracts import Detections, FoundSegments, LabelMap, Placement, RunLengths
+from lightning_cv.contracts import Detections, FoundSegments, LabelMap, RunLengths
 from lightning_cv.datasets.coco_panoptic import segment_colours, spread_id
 from lightning_cv.errors import UserError
-from lightning_cv.ops.masks import masks_in_file_pixels
 from lightning_cv.replaced import replaced
 
 
@@ -81,12 +79,6 @@ def mask_rows(image_id: int, found: Detections, masks: list[RunLengths], label_m
         {"image_id": image_id, "category_id": category, "segmentation": mask, "score": score}
         for category, mask, score in zip(*columns, strict=True)
     ]
-
-
-def run_lengths(masks: Tensor, placement: Placement, size: tuple[int, int]) -> list[RunLengths]:
-    """Masks (N, H, W) of a prepared image in the pixels of its file."""
-    shown = masks_in_file_pixels(masks, placement, size)
-    return [RunLengths(size=list(size), counts=rle.encode(mask)["counts"].decode("ascii")) for mask in shown]
 
 
 def write_segments(folder: Path, image_id: int, found: FoundSegments, label_map: LabelMap) -> PanopticEntry:

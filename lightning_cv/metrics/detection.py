@@ -59,12 +59,12 @@ class DetectionRecords(ImageRecords[ImageResult]):
             return record
         size, there, image = target["original_size"], placement_of(target, image_size), f"image {target['image_id']}"
         check_masks(found["masks"], len(record.boxes), image_size, f"{image}: detection masks")
-        masks = _run_lengths(found["masks"], there, size)
+        masks = run_lengths(found["masks"], there, size)
         if "file_masks" in target:
             check_masks(target["file_masks"], len(record.true_boxes), size, f"{image}: object masks of the file")
-            return record._replace(masks=masks, true_masks=_run_lengths(target["file_masks"], Placement(1, 1), size))
+            return record._replace(masks=masks, true_masks=run_lengths(target["file_masks"], Placement(1, 1), size))
         check_masks(target["masks"], len(record.true_boxes), image_size, f"{image}: object masks")
-        return record._replace(masks=masks, true_masks=_run_lengths(target["masks"], there, size))
+        return record._replace(masks=masks, true_masks=run_lengths(target["masks"], there, size))
 
     def _check(self, record: ImageResult, image_id: str) -> None:
         for what, boxes, labels in (
@@ -160,8 +160,8 @@ def in_pixels_of_the_file(boxes: Tensor, target: DetectionTarget, image_size: Se
     return moved
 
 
-def _run_lengths(masks: Tensor, placement: Placement, size: tuple[int, int]) -> list[RunLengths]:
-    """Masks of a prepared image as those of its file, compressed."""
+def run_lengths(masks: Tensor, placement: Placement, size: tuple[int, int]) -> list[RunLengths]:
+    """COCO's compressed run lengths of masks (N, H, W) of a prepared image, in the pixels (h, w) of its file."""
     shown = masks_in_file_pixels(masks, placement, size)
     return [RunLengths(size=list(size), counts=rle.encode(mask)["counts"].decode("ascii")) for mask in shown]
 

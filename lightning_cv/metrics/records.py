@@ -81,7 +81,7 @@ def _sendable(error: Exception) -> Exception:
     """The error, or one with its kind and text if it does not survive the way to another process."""
     try:
         pickle.loads(pickle.dumps(error))
-    except Exception:
+    except Exception:  # a class of anybody's, rebuilt by whatever its constructor does
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error
 

@@ -7,7 +7,8 @@ from pycocotools import mask as rle
 
 from lightning_cv.contracts import LabelMap, Placement
 from lightning_cv.datasets.coco_panoptic import segment_colours, segment_ids, spread_id
-from lightning_cv.datasets.coco_results import is_coco_id, run_lengths, write_segments
+from lightning_cv.datasets.coco_results import is_coco_id, write_segments
+from lightning_cv.metrics.detection import run_lengths
 
 
 def test_run_lengths_of_the_example_in_cocos_format():
