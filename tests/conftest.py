@@ -1,6 +1,8 @@
 """Nothing a test does leaves this machine: W&B is offline and points at a closed port, hub folders are temporary."""
 
+import atexit
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -14,6 +16,7 @@ os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 for _hub in ("TORCH_HOME", "HF_HOME"):
     os.environ[_hub] = tempfile.mkdtemp(prefix="lightning-cv-hub-")
+    atexit.register(shutil.rmtree, os.environ[_hub], ignore_errors=True)
 
 import torch  # noqa: E402
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
+from pycocotools import mask as rle
 
 from lightning_cv.metrics.voc import Floats
 
@@ -19,6 +20,8 @@ SIZES = {"": 0, "s": 1, "m": 2, "l": 3}
 """Areas in px: all, below 32 squared, between, above 96 squared."""
 MOST = {1: 0, 10: 1, 100: 2}
 """Detections an image, best first, that are looked at."""
+TOGETHER = 200
+"""Masks that are measured at a time: pycocotools 2.0 counts them in a byte."""
 
 
 class CocoFigures(NamedTuple):
@@ -41,7 +44,9 @@ def coco_figures(truth: Entry, results: Sequence[Entry], iou_type: IouType) -> C
     known = COCO()
     known.dataset = truth
     known.createIndex()
-    found = known.loadRes([_wanted(entry, iou_type) for entry in results])
+    found = COCO()
+    found.dataset = truth | {"annotations": _found(results, iou_type)}
+    found.createIndex()
     evaluation = COCOeval_faster(known, found, iouType=iou_type, print_function=_silent)
     evaluation.evaluate()
     evaluation.accumulate()
@@ -59,12 +64,26 @@ def coco_figures(truth: Entry, results: Sequence[Entry], iou_type: IouType) -> C
     )
 
 
-def _wanted(entry: Entry, iou_type: IouType) -> Entry:
-    """What one kind of evaluation reads of a result. A box without the key "segmentation" would be given a polygon."""
-    wanted = {key: entry[key] for key in ("image_id", "category_id", "score")}
+def _found(results: Sequence[Entry], iou_type: IouType) -> list[Entry]:
+    """Results as annotations: what one kind of evaluation reads of them, a number and the area."""
+    shape = "bbox" if iou_type == "bbox" else "segmentation"
+    shapes = [entry[shape] for entry in results]
     if iou_type == "bbox":
-        return wanted | {"bbox": entry["bbox"], "segmentation": None}
-    return wanted | {"segmentation": entry["segmentation"]}
+        areas = [width * height for _, _, width, height in shapes]
+    else:
+        pieces = (shapes[start : start + TOGETHER] for start in range(0, len(shapes), TOGETHER))
+        areas = [area for piece in pieces for area in rle.area(piece).tolist()]
+    return [
+        {
+            "id": number,
+            "image_id": entry["image_id"],
+            "category_id": entry["category_id"],
+            "score": entry["score"],
+            shape: form,
+            "area": area,
+        }
+        for number, (entry, form, area) in enumerate(zip(results, shapes, areas, strict=True), 1)
+    ]
 
 
 def _known(values: Floats) -> Floats:
