@@ -166,6 +166,50 @@ class BetaTCVAE(Objective):
         return {"loss": loss, **terms, **parts}
 
 
+class DIPVAE(Objective):
+    """Reconstruction + beta * KL + how far the aggregate posterior's covariance is from the identity.
+
+    Kumar et al. 2018, "Variational inference of disentangled latent concepts from unlabeled observations", equations 4
+    to 7: the squares off the diagonal, and those of the diagonal's distance to 1. beta is 1 in the paper.
+
+    Args:
+        off_diagonal: weight of the covariances.
+        diagonal: weight of the variances; the paper's is ten times `off_diagonal` for "i", as much for "ii".
+        form: "i" looks at the covariance of the means, "ii" at that of the latents themselves.
+    """
+
+    def __init__(self, off_diagonal: float = 10.0, diagonal: float = 100.0, form: Literal["i", "ii"] = "i") -> None:
+        super().__init__()
+        if not (off_diagonal >= 0 and diagonal >= 0):
+            raise ValueError(
+                f"objective: off_diagonal and diagonal must be at least 0, got {off_diagonal} and {diagonal}"
+            )
+        if form not in ("i", "ii"):
+            raise ValueError(f"objective.form is i or ii, got {form!r}")
+        self.off_diagonal, self.diagonal, self.form = off_diagonal, diagonal, form
+
+    def forward(self, coded: Coded, beta: float, progress: Progress) -> dict[str, Tensor]:
+        """The loss, the ELBO's terms, and the weighted distance of the covariance."""
+        mean, log_var = joint_batch([coded.mean, coded.log_var]).values  # (J, L) each
+        centred = mean - mean.mean(0)
+        covariance = centred.T @ centred / len(mean)  # (L, L)
+        if self.form == "ii":
+            covariance = covariance + log_var.exp().mean(0).diag()
+        distance = self.distance(covariance)
+        terms = elbo_terms(coded)
+        return {"loss": terms["reconstruction"] + beta * terms["kl"] + distance, **terms, "covariance": distance}
+
+    def distance(self, covariance: Tensor) -> Tensor:
+        """Weighted squares of what is not the identity in a covariance (L, L).
+
+        >>> DIPVAE(1.0, 1.0).distance(2 * torch.eye(10))
+        tensor(10.)
+        """
+        variances = covariance.diagonal()
+        others = covariance.square().sum() - variances.square().sum()
+        return self.off_diagonal * others + self.diagonal * (variances - 1).square().sum()
+
+
 class FactorVAE(Objective):
     """Reconstruction + beta * KL + gamma * total correlation, which a discriminator estimates.
 

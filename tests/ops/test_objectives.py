@@ -7,6 +7,7 @@ from torch.distributions import MultivariateNormal, Normal
 
 from lightning_cv.ops.latents import reparameterise
 from lightning_cv.ops.objectives import (
+    DIPVAE,
     BetaTCVAE,
     BetaVAE,
     Capacity,
@@ -55,6 +56,31 @@ def test_capacity_is_of_the_batchs_mean_kl_and_grows_by_step():
         assert found["capacity"] == capacity
         assert found["loss"].item() == pytest.approx(4 + 3 * abs(2.5 - capacity))  # of the mean KL
     assert objective.steps_needed() == 100
+
+
+@pytest.mark.parametrize(
+    ("covariance", "distance"),
+    [(torch.ones(10, 10), 90), (torch.zeros(10, 10), 10), (torch.eye(10), 0), (2 * torch.eye(10), 10)],
+)
+def test_how_far_a_covariance_is_from_the_identity(covariance, distance):
+    """The cases of disentanglement_lib's own test."""
+    assert DIPVAE(1.0, 1.0).distance(covariance) == distance
+
+
+def test_dip_vae_by_hand():
+    means = torch.tensor([[1.0, 1.0], [3.0, 1.0], [3.0, 5.0], [1.0, 5.0]])  # variances 1 and 4, no covariance
+    batch = Coded(torch.full((4,), 5.0), means, means, torch.full((4, 2), math.log(2.0)))
+    terms = BetaVAE()(batch, 1.0, NOW)
+    for form, distance in (("i", 3.0 * 9), ("ii", 3.0 * (4 + 25))):
+        found = DIPVAE(2.0, 3.0, form)(batch, 4.0, NOW)
+        assert found["covariance"].item() == pytest.approx(distance)
+        assert found["loss"].item() == pytest.approx(5 + 4 * terms["kl"].item() + distance)
+    tied = batch._replace(mean=torch.tensor([[1.0, 1.0], [-1.0, -1.0]]).repeat(2, 1))  # covariance 1
+    assert DIPVAE(2.0, 3.0)(tied, 1.0, NOW)["covariance"].item() == pytest.approx(2.0 * 2)
+    with pytest.raises(ValueError, match="form is i or ii, got 'iii'"):
+        DIPVAE(form="iii")
+    with pytest.raises(ValueError, match=r"at least 0, got -1\.0 and 2\.0"):
+        DIPVAE(-1.0, 2.0)
 
 
 def test_the_published_capacity_ramp():
@@ -211,3 +237,14 @@ def test_every_objective_has_gradients_for_the_code():
         for values in (mean, log_var):
             assert values.grad.isfinite().all()
             assert values.grad.ne(0).any()
+
+
+def test_densities_and_total_correlation_of_disentanglement_libs_own_test():
+    found = log_densities(torch.ones(1, 1), torch.tensor([[0.0], [1.0]]), torch.zeros(2, 1))
+    assert found.flatten().tolist() == pytest.approx([-1.41894, -0.91894], abs=1e-5)
+    for latents in (1, 10):  # all posteriors the prior: (1 - L) ln M without the constants of the weights
+        images, zeros = 100, torch.zeros(100, latents)
+        batch = Coded(torch.zeros(images), torch.randn(images, latents), zeros, zeros)
+        estimate = BetaTCVAE()(batch, 1.0, NOW)["total_correlation"].item()
+        constants = (latents - 1) * math.log(images * NOW.dataset_size)
+        assert estimate - constants == pytest.approx((1 - latents) * math.log(images), abs=1e-3)

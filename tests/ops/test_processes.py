@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lightning_cv.ops.latents import kl_to_standard_normal, spread
-from lightning_cv.ops.objectives import BetaTCVAE, BetaVAE, Capacity, Coded, Progress
+from lightning_cv.ops.objectives import DIPVAE, BetaTCVAE, BetaVAE, Capacity, Coded, Progress
 from lightning_cv.ops.processes import joint_batch, mean_over_processes
 
 LATENTS, IMAGES = 3, 8
@@ -20,6 +20,7 @@ OBJECTIVES = {
     "capacity": Capacity(capacity=2.0, steps=1, gamma=3.0),
     "mws": BetaTCVAE(alpha=2.0, gamma=0.5, estimator="mws"),
     "mss": BetaTCVAE(alpha=2.0, gamma=0.5, estimator="mss"),
+    "dip": DIPVAE(2.0, 3.0, "ii"),
 }
 
 

@@ -10,12 +10,23 @@ from lightning_cv.metrics.disentanglement.beta_vae import beta_vae_score
 from lightning_cv.metrics.disentanglement.codes import Codes
 from lightning_cv.metrics.disentanglement.dci import DCI, dci_forest, dci_gbt
 from lightning_cv.metrics.disentanglement.factor_vae import factor_vae_score
+from lightning_cv.metrics.disentanglement.irs import irs
 from lightning_cv.metrics.disentanglement.mig import InformationGap, mig_chen, mig_dlib
 from lightning_cv.metrics.disentanglement.modularity import explicitness, modularity
-from lightning_cv.metrics.disentanglement.sap import sap
+from lightning_cv.metrics.disentanglement.sap import sap, sap_continuous
 
 Score = Literal[
-    "beta_vae", "factor_vae", "mig_dlib", "mig_chen", "sap", "dci_forest", "dci_gbt", "modularity", "explicitness"
+    "beta_vae",
+    "factor_vae",
+    "mig_dlib",
+    "mig_chen",
+    "sap",
+    "sap_continuous",
+    "dci_forest",
+    "dci_gbt",
+    "irs",
+    "modularity",
+    "explicitness",
 ]
 SCORES: tuple[Score, ...] = get_args(Score)
 
@@ -54,6 +65,10 @@ def score(name: Score, codes: Codes, seed: int, counts: Counts | None = None) ->
         return {name: factor_vae_score(codes, fresh(), train, evaluation, batch, variance_samples=train)}
     if name == "sap":
         return {name: sap(codes, fresh(), train, evaluation)}
+    if name == "sap_continuous":
+        return {name: sap_continuous(codes, fresh(), train)}
+    if name == "irs":
+        return {name: irs(codes, fresh(), train)}
     if name == "explicitness":
         return {name: explicitness(codes, fresh(), train, evaluation)}
     if name == "dci_forest":

@@ -11,9 +11,10 @@ from lightning_cv.contracts import Posterior
 from lightning_cv.metrics.disentanglement.beta_vae import beta_vae_score
 from lightning_cv.metrics.disentanglement.dci import completeness, dci_forest, dci_gbt, disentanglement
 from lightning_cv.metrics.disentanglement.factor_vae import factor_vae_score
+from lightning_cv.metrics.disentanglement.irs import irs
 from lightning_cv.metrics.disentanglement.mig import information_gaps, mig_chen, mig_dlib, mixture_entropy
 from lightning_cv.metrics.disentanglement.modularity import explicitness, modularity, modularity_of
-from lightning_cv.metrics.disentanglement.sap import mean_top_gap, sap
+from lightning_cv.metrics.disentanglement.sap import mean_top_gap, sap, sap_continuous, squared_correlations
 from lightning_cv.metrics.disentanglement.scores import SCORES, Counts, over_seeds, score
 
 FIVES = 5 * np.eye(5)
@@ -83,6 +84,22 @@ def test_sap_of_classes():
 def test_the_gap_of_the_best_two_by_hand():
     assert mean_top_gap(np.array([[4.0], [3.0], [1.0], [9.0]])) == 5.0
     assert mean_top_gap(np.array([[0.7]])) == pytest.approx(0.7)
+    assert mean_top_gap(np.array([[4.0], [3.0], [1.0], [9.0]]), assigned=[3]) == 5.0
+    assert mean_top_gap(np.array([[4.0], [3.0], [1.0], [9.0]]), assigned=[0]) == -5.0
+
+
+@pytest.mark.parametrize(("encode", "least", "most"), [(as_they_are, 0.9, 1), (all_zero, 0, 0), (twice, 0, 0.2)])
+def test_sap_of_numbers(encode, least, most):
+    assert least <= sap_continuous(codes(encode), seeded(), 3000) <= most
+
+
+def test_squared_correlations_by_hand():
+    """The cases of latte's own test: a latent that is the factor, and one that flips with every value of it."""
+    factor = np.arange(16)[:, None]
+    found = squared_correlations(np.hstack([factor, factor % 2, 0 * factor, 1e-7 * factor]), factor)
+    assert found[:, 0] == pytest.approx([1.0, 1 - 0.988235294, 0.0, 0.0])
+    assert mean_top_gap(found, [0]) == pytest.approx(0.988235294)
+    assert mean_top_gap(np.array([found[0], found[2]]), [0]) == pytest.approx(1.0)
 
 
 # --- DCI
@@ -168,6 +185,24 @@ def test_explicitness():
                  factors=2, size=4)  # fmt: skip
     assert explicitness(seen, seeded(), 400, 200) == pytest.approx(1.0)
     assert explicitness(codes(all_zero, factors=2, size=4), seeded(), 400, 200) == 0.5
+
+
+# --- IRS
+
+
+def test_irs_of_known_codes():
+    assert irs(codes(as_they_are), seeded(), 3000) >= 0.9
+    assert irs(codes(all_zero), seeded(), 3000) == 0.0
+
+
+def test_irs_by_hand():
+    """a + b/2 of two bits: with a held, the latent moves by 1/4; over all by 3/4. It weighs 3/4, and b, alone, 1/2."""
+
+    def mixed(images):
+        return Posterior(images @ torch.tensor([[1.0, 0.0, 0.0], [0.5, 1.0, 0.0]]), None)
+
+    expected = (0.75 * 2 / 3 + 0.5 * 1) / (0.75 + 0.5)
+    assert irs(codes(mixed, factors=2, size=2), seeded(), 20_000) == pytest.approx(expected, abs=0.01)
 
 
 # --- votes and points
