@@ -111,6 +111,22 @@ def test_candidates_of_equal_score_may_change_places() -> None:
             assert all(one.is_rounding for one in differences) == same
 
 
+def test_scores_that_rounding_would_sort_otherwise_are_compared_in_place() -> None:
+    class Fixed(nn.Module):
+        def __init__(self, scores: list[float]) -> None:
+            super().__init__()
+            self.scores = torch.tensor(scores)[None, :, None]
+
+        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return torch.tensor([[[1.0, 2, 3, 4], [50, 60, 70, 80]]]), self.scores
+
+    subject = Exportable(Fixed([0.123454, 0.123456]), {"boxes": "", "scores": ""})
+    with pytest.MonkeyPatch.context() as patch:
+        other = Fixed([0.123456, 0.123454])
+        patch.setattr("lightning_cv.tools.export._RUNNERS", {"onnx": lambda _, images: other(images)})
+        assert all(one.worst < 1e-5 for one in compare(subject, Path("unused"), "onnx", torch.rand(1)))
+
+
 @pytest.mark.parametrize("net", [nn.Flatten(), nn.AvgPool2d(2)])
 def test_a_net_of_no_known_kind_is_refused(net: nn.Module) -> None:
     with pytest.raises(UserError, match=f"{type(net).__name__} cannot be exported"):

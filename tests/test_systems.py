@@ -1,0 +1,148 @@
+"""Each small net for pictures goes the whole way from its YAML: fit, kill -9, resume, test, predict, export."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parent / "cli"))
+
+from experiment_nets import small_experiments
+from forked import KILL_AT, run
+from test_cli_resume import assert_same_bits
+
+from lightning_cv.checkpoints import load_checkpoint
+from lightning_cv.cli.experiments import experiment_name, read_yaml, shipped_experiments, with_bases
+
+BASES = shipped_experiments() / "_base"
+STEPS = 4
+REAL = {  # classes, data module, transforms
+    "detection": (20, "VOCDetectionDataModule", ("SSDTrain", {"size": 128}), ("DetectionEval", {"size": 128})),
+    "segmentation": (
+        21,
+        "VOCSegmentationDataModule",
+        ("SegmentationTrain", {"crop": 128}),
+        ("SegmentationEval", {"multiple": 32}),
+    ),
+}
+SYSTEMS = [
+    path for path in small_experiments() if path.parent.name in REAL and path.stem.endswith("_drawn")
+]  # fmt: skip
+TRAINER = {
+    "max_epochs": 1,
+    "check_val_every_n_epoch": 1,
+    "limit_train_batches": STEPS,
+    "limit_val_batches": 2,
+    "limit_test_batches": 2,
+    "log_every_n_steps": 1,
+    "accelerator": "cpu",
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
+LAST = {
+    "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
+    "init_args": {
+        "filename": "last",
+        "every_n_train_steps": 1,
+        "every_n_epochs": None,
+        "save_on_train_epoch_end": False,
+        "enable_version_counter": False,
+    },
+}
+
+
+def of_voc(block: Any, classes: int) -> Any:
+    """Settings of a net, for as many classes as VOC has."""
+    if isinstance(block, dict):
+        return {key: classes if key == "num_classes" else of_voc(value, classes) for key, value in block.items()}
+    return block
+
+
+def files_of(path: Path) -> dict[str, Any]:
+    """Top-level blocks of an experiment, its own and those of its bases."""
+    blocks: dict[str, Any] = {}
+    for file in with_bases(path):
+        blocks |= {key: value for key, value in read_yaml(file).items() if key in ("model", "data")}
+    return blocks
+
+
+def short(path: Path, folder: Path, data: dict[str, Any] | None) -> None:
+    """An experiment of a few steps that checkpoints each; on other data where it is given."""
+    blocks = files_of(path)
+    trainer = {**TRAINER, "callbacks+": [LAST, {"class_path": "forked.KillAt"}]}
+    content: dict[str, Any] = {"base": [str(path)], "trainer": trainer}
+    if data is None:
+        content["data"] = {"init_args": {"train": 2 * STEPS, "val": 4, "test": 4, "batch_size": 2}}
+    else:
+        kind = path.parent.name
+        content |= {"base": [str(BASES / "trainer.yaml"), str(BASES / f"{kind}.yaml")], "data": data}
+        content["model"] = of_voc(blocks["model"], REAL[kind][0])
+    (folder / "short.yaml").write_text(yaml.safe_dump(content))
+
+
+def said(folder: Path) -> str:
+    return (folder / "output.txt").read_text()
+
+
+def go_the_whole_way(path: Path, folder: Path, root: Path, data: dict[str, Any] | None) -> None:
+    runs = {}
+    for name, at in (("whole", "-1"), ("killed", str(STEPS - 1))):
+        place = folder / name
+        place.mkdir()
+        short(path, place, data)
+        ended = run(["fit", "--config", "short.yaml"], place, **{KILL_AT: at, "LIGHTNING_CV_DATA": str(root)})
+        assert ended == (0 if name == "whole" else -9), said(place)
+        (runs[name],) = place.glob("runs/*/short/*")
+    assert run(["resume", str(runs["killed"])], folder / "killed", LIGHTNING_CV_DATA=str(root)) == 0
+    whole, resumed = (load_checkpoint(runs[name] / "checkpoints/last.ckpt") for name in ("whole", "killed"))
+    assert_same_bits(whole["state_dict"], resumed["state_dict"])
+    assert whole["global_step"] == STEPS
+    assert list((runs["killed"] / "wandb").glob("offline-run-*")), "nothing was logged to W&B"
+    assert list((runs["killed"] / "previews").glob("*.png"))
+
+    ckpt, place = str(runs["killed"] / "checkpoints/last.ckpt"), folder / "killed"
+    assert run(["test", "--ckpt", ckpt], place, LIGHTNING_CV_DATA=str(root)) == 0, said(place)
+    assert json.loads((runs["killed"] / "test-1" / "results.json").read_text())
+    Image.new("RGB", (100, 80), (90, 120, 30)).save(folder / "picture.png")
+    predict = ["predict", "--ckpt", ckpt, "--images", str(folder / "picture.png"), "--out", "predicted"]
+    assert run(predict, place) == 0, said(place)
+    assert list((place / "predicted").glob("*.png"))
+    for kind, name in (("torchscript", "net.pt"), ("onnx", "net.onnx")):
+        export = ["export", "--ckpt", ckpt, "--format", kind, "--out", name, "--size", "128", "128"]
+        assert run(export, place) == 0, said(place)  # which compares the file's outputs with the net's
+        assert (place / name).stat().st_size > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", SYSTEMS, ids=experiment_name)
+def test_a_system_on_drawn_scenes(path: Path, tmp_path: Path) -> None:
+    go_the_whole_way(path, tmp_path, tmp_path / "data", None)
+
+
+@pytest.mark.slow
+@pytest.mark.data
+@pytest.mark.parametrize("path", SYSTEMS, ids=experiment_name)
+def test_a_system_on_voc(path: Path, tmp_path: Path, shared_data: Path) -> None:
+    _, module, train, evaluation = REAL[path.parent.name]
+    train_transform, eval_transform = (
+        {"class_path": f"lightning_cv.transforms.{name}", "init_args": options} for name, options in (train, evaluation)
+    )
+    data = {
+        "class_path": f"lightning_cv.datamodules.{module}",
+        "init_args": {
+            "root": str(shared_data),
+            "year": "2007",
+            "train": "train",
+            "val": "val",
+            "test": "test",
+            "batch_size": 2,
+            "eval_batch_size": 1,
+            "train_transform": train_transform,
+            "eval_transform": eval_transform,
+        },
+    }
+    go_the_whole_way(path, tmp_path, shared_data, data)
