@@ -80,7 +80,7 @@ def ours(root: str, size: int, make: Callable[[], Any], steps: int, folder: str)
         *(LearningRateMonitor("step"), NanGuard(), Throughput(), GradientNorm(), ProgressLines()),
         *(LikelihoodMetrics(), CounterRandomness(0), clock),
     ]
-    settings = {"logger": MetricsCSV(folder), "log_every_n_steps": 10, "use_distributed_sampler": False}
+    settings = {"logger": MetricsCSV(folder), "log_every_n_steps": 50, "use_distributed_sampler": False}
     quiet_trainer(folder, steps, callbacks=callbacks, enable_checkpointing=True, **settings).fit(task, datamodule=data)
     return steps * BATCH / clock.seconds
 
