@@ -9,7 +9,8 @@ COUNTS = {
     "segmentation/fcn16s_voc": 134_815_994,
     "segmentation/fcn32s_voc": 136_152_917,
     # Noh et al. 2015 say "about 252M"
-    "segmentation/deconvnet_voc": 251_805_653,
+    "segmentation/deconvnet_stage1_voc": 251_805_653,
+    "segmentation/deconvnet_stage2_voc": 251_805_653,
     # torchvision's ssd300_vgg16 of 21 classes has as many
     "detection/ssd300_voc": 26_285_486,
     # SSD300 with four stages of stride 2 and a kernel of 4: worked out layer by layer in models/test_ssd_vgg.py

@@ -17,7 +17,7 @@ from lightning_cv.tasks.base import CHECKPOINT_KEY
 
 class RunRecord(Callback):
     """Keeps the run's settings in every checkpoint, so that it can be used without its folder, and says what the
-    settings do not: checksums and classes of the data, version and commit of the code.
+    settings do not: checksums and classes of the data, parameters of the net, version and commit of the code.
 
     The loggers are told, and `env.json` holds the same.
     """
@@ -27,34 +27,37 @@ class RunRecord(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """What is trained and validated on."""
-        self._tell(trainer, ("train", "val"))
+        self._tell(trainer, pl_module, ("train", "val"))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """What is evaluated on, where nothing is trained."""
         if trainer.state.fn == "validate":
-            self._tell(trainer, ("val",))
+            self._tell(trainer, pl_module, ("val",))
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """What is tested on."""
-        self._tell(trainer, ("test",))
+        self._tell(trainer, pl_module, ("test",))
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the settings beside what the task keeps there."""
         checkpoint.setdefault(CHECKPOINT_KEY, {})["settings"] = self.settings
 
-    def _tell(self, trainer: Trainer, uses: tuple[str, ...]) -> None:
+    def _tell(self, trainer: Trainer, pl_module: LightningModule, uses: tuple[str, ...]) -> None:
         datamodule = getattr(trainer, "datamodule", None)
         if not isinstance(datamodule, DataModule) or not trainer.is_global_zero:
             return
         data: Settings = {f"checksum_{use}": datamodule.checksum(use) for use in uses}
         data["classes"] = list(datamodule.label_map.names)
         data["class_ids"] = list(datamodule.label_map.dataset_ids)
+        parameters = sum(parameter.numel() for parameter in pl_module.parameters())
+        code = {"version": __version__, "commit": run_folder.commit()}
         for logger in trainer.loggers:
-            logger.log_hyperparams(data | {"code": {"version": __version__, "commit": run_folder.commit()}})
+            logger.log_hyperparams(data | {"parameters": parameters, "code": code})
         place = Path(trainer.default_root_dir) / run_folder.ENVIRONMENT
         if place.exists():
             before: Settings = json.loads(place.read_text())
-            run_folder.write_json(place, before | {"data": {**before.get("data", {}), **data}})
+            data = {**before.get("data", {}), **data}
+            run_folder.write_json(place, before | {"data": data, "parameters": parameters})
 
 
 def begin(folder: Path, settings: Settings, command: list[str], seed: int) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 from PIL import Image
 
 from lightning_cv.cli.experiments import read_yaml
-from lightning_cv.cli.run_folder import CONFIG, LOCK, METRICS
+from lightning_cv.cli.run_folder import CONFIG, ENVIRONMENT, LOCK, METRICS
 from lightning_cv.cli.settings import flatten
 from lightning_cv.errors import UserError
-from lightning_cv.tools.sweep_table import Monitor, Run, State
+from lightning_cv.tools.sweep_table import PARAMETERS, Monitor, Run, State
 
 RESULTS, NOT_A_NUMBER = "results.json", "not_a_number*.json"
 
@@ -63,13 +63,14 @@ def read_run(folder: Path, name: str) -> Run:
     curves = _curves(folder / METRICS, notes)
     previews = _previews(folder / "previews", notes)
     last = {key: rows[-1][1] for key, rows in curves.items()}
+    known = {key: value for key, value in _figures(folder / ENVIRONMENT, notes).items() if key == PARAMETERS}
     return Run(
         folder,
         name,
         _state(folder, trained),
         tuple(notes),
         flatten(settings),
-        last | trained | {key: value for key, value in tested.items() if key.startswith("test/")},
+        known | last | trained | {key: value for key, value in tested.items() if key.startswith("test/")},
         curves,
         previews,
         _monitor(settings),

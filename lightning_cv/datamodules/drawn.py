@@ -11,6 +11,7 @@ from lightning_cv.datamodules.batches import collate_segmentation
 from lightning_cv.datamodules.voc import VOCDetectionDataModule, VOCSegmentationDataModule
 from lightning_cv.datasets.checksum import checksum_of_tensors
 from lightning_cv.datasets.drawn import DRAWN_CLASSES, DrawnLabels
+from lightning_cv.datasets.windows import TrainingWindows
 from lightning_cv.datasets.writers import drawn_folder, write_voc
 from lightning_cv.transforms import (
     DetectionEval,
@@ -76,7 +77,7 @@ class DrawnSegmentationDataModule(VOCSegmentationDataModule):
     """Class masks of drawn scenes: the ground and 10 classes; arguments as for `DrawnDetectionDataModule`.
 
     Args:
-        binary: see `VOCSegmentationDataModule`.
+        binary, windows: see `VOCSegmentationDataModule`.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class DrawnSegmentationDataModule(VOCSegmentationDataModule):
         num_workers: int = 0,
         eval_batch_size: int | None = None,
         binary: bool = False,
+        windows: TrainingWindows | None = None,
     ) -> None:
         self.counts, self.size, self.draw_seed = {"train": train, "val": val, "test": test}, size, draw_seed
         super().__init__(
@@ -107,6 +109,7 @@ class DrawnSegmentationDataModule(VOCSegmentationDataModule):
             num_workers=num_workers,
             eval_batch_size=eval_batch_size,
             binary=binary,
+            windows=windows,
         )
 
     def prepare_data(self) -> None:

@@ -22,6 +22,7 @@ from lightning_cv.datasets.voc import (
     voc_mask_labels,
 )
 from lightning_cv.datasets.voc_lists import SBD, Kind, Listed, read_split, years_of
+from lightning_cv.datasets.windows import TrainingWindows, WindowedImages
 from lightning_cv.transforms import (
     DetectionTransform,
     EvalTransform,
@@ -173,6 +174,8 @@ class VOCSegmentationDataModule(_VOCFolder[VOCSegmentation]):
 
     Args:
         binary: every object's pixels are of one class, "object", whatever the object; for nets with one logit.
+        windows: train on parts of the images, such as `ObjectWindows` or `ProposalWindows` of `datasets.windows`, which
+            needs object masks; None for whole images. Validation and test see whole images.
     """
 
     def __init__(
@@ -192,12 +195,14 @@ class VOCSegmentationDataModule(_VOCFolder[VOCSegmentation]):
         num_workers: int = 0,
         eval_batch_size: int | None = None,
         binary: bool = False,
+        windows: TrainingWindows | None = None,
     ) -> None:
         names = tuple(class_names) if class_names is not None else VOC_CLASSES
         splits = {"train": train, "val": val, "test": test}
         super().__init__(root, year, splits, names, cache, download, batch_size, num_workers, eval_batch_size)
         self.train_transform, self.eval_transform, self.strict = train_transform, eval_transform, strict
-        self.binary = binary
+        self.binary, self.windows = binary, windows
+        self._windowed: WindowedImages | None = None
         self.label_map: LabelMap = voc_mask_labels(("object",) if binary else names)
 
     def files_of(self, use: str) -> list[Path]:
@@ -212,7 +217,14 @@ class VOCSegmentationDataModule(_VOCFolder[VOCSegmentation]):
 
     def train_set(self) -> BatchDataset[SegmentationBatch]:
         """Augmented batches."""
-        return BatchDataset(self.source("train"), self.train_transform, collate_segmentation, self.seed)
+        return BatchDataset(self._train_source(), self.train_transform, collate_segmentation, self.seed)
+
+    def _train_source(self) -> VOCSegmentation | WindowedImages:
+        if self.windows is None:
+            return self.source("train")
+        if self._windowed is None:
+            self._windowed = self.windows.of(self.source("train"))
+        return self._windowed
 
     def val_set(self) -> BatchDataset[SegmentationBatch]:
         """Padded batches of the validation list."""

@@ -260,6 +260,7 @@ class VOCSegmentation:
         repairs.tell(_source(root, split))
         self.ids = [item.image_id for item in listed]
         self._images, self._masks = [item.image for item in listed], [item.class_mask for item in listed]
+        self._object_masks = [item.object_mask for item in listed]
         refuse_missing([*self._images, *self._masks], split)
         self._image_cache = PackedPixels(self._images, read_rgb) if cache else None
         self._mask_cache = PackedPixels(self._masks, read_class_mask) if cache else None
@@ -269,25 +270,42 @@ class VOCSegmentation:
 
     def __getitem__(self, index: int, /) -> SegmentationSample:
         image = self._image_cache[index] if self._image_cache else read_rgb(self._images[index])
+        mask = self._class_mask(index)
+        refuse_other_size(self._masks[index], mask, self._images[index], image)
+        return {"image_id": self.ids[index], "image": image, "mask": mask}
+
+    def masks_of(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Class mask, as a sample has it, and object mask (H, W) of an image: 0 for no object, VOID at outlines."""
+        mask, objects = self._class_mask(index), read_object_mask(self._object_masks[index])
+        refuse_other_size(self._object_masks[index], objects, self._masks[index], mask)
+        return mask, objects
+
+    def _class_mask(self, index: int) -> NDArray[np.uint8]:
         mask = self._mask_cache[index] if self._mask_cache else read_class_mask(self._masks[index])
         path, classes = self._masks[index], self.num_classes
-        refuse_other_size(path, mask, self._images[index], image)
         if bool(((mask >= classes) & (mask != VOID)).any()):
             strange = sorted(set(np.unique(mask).tolist()) - {*range(classes), VOID})
             raise DataError(f"{path} holds the class numbers {strange}: known are 0 to {classes - 1} and {VOID}")
         if self.binary:
             mask = np.where(mask == VOID, VOID, mask > 0).astype(np.uint8)
-        return {"image_id": self.ids[index], "image": image, "mask": mask}
+        return mask
 
 
 def read_class_mask(path: Path) -> NDArray[np.uint8]:
     """The class numbers (H, W) of a PNG, or of one of SBD's MATLAB files."""
-    if path.suffix != ".mat":
-        return read_mask(path)
+    return read_mask(path) if path.suffix != ".mat" else _of_sbd(path, "GTcls")
+
+
+def read_object_mask(path: Path) -> NDArray[np.uint8]:
+    """The object numbers (H, W) of a PNG, or of one of SBD's MATLAB files."""
+    return read_mask(path) if path.suffix != ".mat" else _of_sbd(path, "GTinst")
+
+
+def _of_sbd(path: Path, name: str) -> NDArray[np.uint8]:
     from scipy.io import loadmat  # slow to import, and only SBD needs it
 
     try:
-        return np.asarray(loadmat(path)["GTcls"]["Segmentation"][0, 0], np.uint8)
+        return np.asarray(loadmat(path)[name]["Segmentation"][0, 0], np.uint8)
     except Exception as error:  # loadmat raises whatever the damaged bytes lead it to
         raise DataError(f"{path}: not a readable mask of SBD ({error})") from None
 

@@ -51,8 +51,9 @@ class Listed(NamedTuple):
 
     @property
     def object_mask(self) -> Path:
-        """Its object mask, of VOC's own images."""
-        return self.folder / "SegmentationObject" / f"{self.image_id}.png"
+        """Its object mask."""
+        name = f"inst/{self.image_id}.mat" if self.of_sbd else f"SegmentationObject/{self.image_id}.png"
+        return self.folder / name
 
 
 def read_split(root: str | Path, year: str, kind: Kind, split: str, repairs: Repairs) -> list[Listed]:

@@ -1,10 +1,12 @@
 """Scores of every pixel from several looks at an image. Letters: N images; K classes or labels; H, W sides in pixels.
 
 A look is a function from images (N, 3, h, w) to probabilities (N, K, h, w). All looks at a pixel count alike.
+`ops.window_inference` and `ops.net_product` look otherwise.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +18,12 @@ Look = Callable[[Tensor], Tensor]
 class DenseInference(ABC):
     """How a trained net looks at images; training knows nothing of it."""
 
+    of_logits: ClassVar[bool] = False
+    """Whether a look gives logits and this does, too, instead of probabilities."""
+
     @abstractmethod
-    def __call__(self, look: Look, images: Tensor) -> Tensor:
-        """Probabilities (N, K, H, W) of images (N, 3, H, W)."""
+    def __call__(self, look: Look, images: Tensor, image_ids: Sequence[str] = ()) -> Tensor:
+        """Probabilities (N, K, H, W) of images (N, 3, H, W), whose ids are known where a data set gave them."""
 
 
 class Averaged(DenseInference):
@@ -36,8 +41,8 @@ class Averaged(DenseInference):
             raise ValueError(f"Averaged: scales must be numbers above 0, got {list(scales)}")
         self.scales, self.flip = tuple(scales), flip
 
-    def __call__(self, look: Look, images: Tensor) -> Tensor:
-        """Probabilities (N, K, H, W) of images (N, 3, H, W)."""
+    def __call__(self, look: Look, images: Tensor, image_ids: Sequence[str] = ()) -> Tensor:
+        """Probabilities (N, K, H, W) of images (N, 3, H, W); the ids are not used."""
         size = (images.shape[-2], images.shape[-1])
         total = torch.zeros((), device=images.device)
         for scale in self.scales:
@@ -62,10 +67,12 @@ class Tiles(DenseInference):
     def __init__(self, size: int = 512, step: int = 384, within: DenseInference | None = None) -> None:
         if not 1 <= step <= size:
             raise ValueError(f"Tiles: step must be from 1 to size, got size {size} and step {step}")
+        if within is not None and within.of_logits:
+            raise ValueError(f"Tiles: within must look at probabilities, which {type(within).__name__} does not")
         self.size, self.step, self.within = size, step, within
 
-    def __call__(self, look: Look, images: Tensor) -> Tensor:
-        """Probabilities (N, K, H, W) of images (N, 3, H, W)."""
+    def __call__(self, look: Look, images: Tensor, image_ids: Sequence[str] = ()) -> Tensor:
+        """Probabilities (N, K, H, W) of images (N, 3, H, W); the ids are not used."""
         height, width = images.shape[-2:]
         total, looks = torch.zeros((), device=images.device), images.new_zeros(height, width)
         for top in tile_starts(height, self.size, self.step):

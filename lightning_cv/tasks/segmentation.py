@@ -1,5 +1,7 @@
 """Semantic segmentation: a class for every pixel."""
 
+from collections.abc import Sequence
+
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
@@ -24,7 +26,8 @@ class SegModule(Task):
         loss: of logits, float32, and masks; None is `CrossEntropyLoss()`. See `ops.segmentation_losses`; a loss of
             another library has to be told that 255 is void.
         inference: how validation, tests and predictions look at images, such as `Averaged` over sizes and mirrored
-            images or in `Tiles`, see `ops.dense_inference`; None is once. It may differ from training to test.
+            images or in `Tiles`, see `ops.dense_inference`, or by windows, see `ops.window_inference`; None is once.
+            It may differ from training to test.
     """
 
     task_name = "segmentation"
@@ -81,11 +84,13 @@ class SegModule(Task):
         """Probabilities float32 (N, K, H, W) of logits (N, K, H, W): of one class a pixel, or of one logit's class."""
         return logits.float().sigmoid() if logits.shape[1] == 1 else logits.float().softmax(dim=1)
 
-    def logits_of(self, images: Tensor) -> Tensor:
+    def logits_of(self, images: Tensor, image_ids: Sequence[str] = ()) -> Tensor:
         """Logits (N, K, H, W) of images (N, 3, H, W), by way of probabilities where `inference` averages these."""
         if self.inference is None:
             return self.net.forward(images)
-        mean = self.inference(lambda looked_at: self.probabilities(self.net.forward(looked_at)), images)
+        if self.inference.of_logits:
+            return self.inference(self.net.forward, images, image_ids)
+        mean = self.inference(lambda looked_at: self.probabilities(self.net.forward(looked_at)), images, image_ids)
         return self.from_probabilities(mean)
 
     def from_probabilities(self, mean: Tensor) -> Tensor:
@@ -101,7 +106,7 @@ class SegModule(Task):
             )
 
     def _eval_step(self, batch: SegmentationBatch, stage: str) -> StepOutput:
-        logits = self.logits_of(batch["images"])
+        logits = self.logits_of(batch["images"], batch["image_ids"])
         self.log_terms(stage, {"loss": self._loss(logits, batch["masks"])}, len(batch["images"]))
         return {"preds": self.predictions(logits), "targets": batch["masks"], "image_ids": batch["image_ids"]}
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from lightning_cv.tools.report import Cell, Figure, Headline, Report, Section, Table, write_report
 from lightning_cv.tools.sweep_table import (
+    COSTS,
     SEED,
     Importance,
     Monitor,
@@ -30,6 +31,7 @@ from lightning_cv.viz.sweep import (
     Axis,
     Series,
     Trace,
+    bars,
     figures_against,
     importance_bars,
     lined_up,
@@ -37,7 +39,7 @@ from lightning_cv.viz.sweep import (
     training_curves,
 )
 
-MOST_PANELS, MOST_GROUPS, MOST_LINED_UP, MOST_FIGURE_AXES = 12, 8, 6, 4
+MOST_PANELS, MOST_GROUPS, MOST_LINED_UP, MOST_FIGURE_AXES, MOST_BARS = 12, 8, 6, 4, 16
 BETA = "model.beta"
 
 
@@ -52,6 +54,11 @@ class Sweep(NamedTuple):
     def label(self, key: str) -> str:
         """A setting's short name."""
         return "seed" if key == SEED else short(key, self.keys)
+
+    @property
+    def costs(self) -> dict[str, str]:
+        """Name and key of what each run took, as far as any says it."""
+        return {name: key for name, key in COSTS.items() if any(key in run.figures for run in self.runs)}
 
     @property
     def finished(self) -> list[Run]:
@@ -78,7 +85,7 @@ def sweep_pictures(sweep: Sweep) -> dict[str, Figure]:
     """The drawings that the runs have the figures for, by name."""
     found: dict[str, Figure | None] = {"rate_distortion": _rate_distortion(sweep), "training": _training(sweep)}
     found |= {f"against_{sweep.label(key)}": _against(sweep, key) for key in numeric_keys(sweep.finished, sweep.keys)}
-    found |= {"parallel": _parallel(sweep), "importance": _importance_figure(sweep)}
+    found |= {"bars": _bars(sweep), "parallel": _parallel(sweep), "importance": _importance_figure(sweep)}
     found |= {f"lined_up_{kind}": _previews(sweep, kind) for kind in _kinds(sweep)}
     return {name: figure for name, figure in found.items() if figure is not None}
 
@@ -132,12 +139,13 @@ def _cells(run: Run, sweep: Sweep) -> list[Cell]:
         value if is_number(value := run.settings.get(key)) else _short_value(value) for key in sweep.keys
     ]
     best = [run.best(sweep.monitor)] if sweep.monitor else []
-    return [run.name, run.state, *settings, *best, *(run.figures.get(key) for key in sweep.figures.values())]
+    keys = [*sweep.figures.values(), *sweep.costs.values()]
+    return [run.name, run.state, *settings, *best, *(run.figures.get(key) for key in keys)]
 
 
 def _columns(sweep: Sweep) -> list[str]:
     best = [f"best {sweep.monitor.name}"] if sweep.monitor else []
-    return ["run", "state", *map(sweep.label, sweep.keys), *best, *sweep.figures.values()]
+    return ["run", "state", *map(sweep.label, sweep.keys), *best, *sweep.figures.values(), *sweep.costs]
 
 
 def _runs_table(sweep: Sweep) -> Table:
@@ -232,6 +240,39 @@ def _against(sweep: Sweep, key: str) -> Figure | None:
 
 def _has(run: Run, figure: str) -> bool:
     return math.isfinite(run.figures.get(figure, math.nan))
+
+
+def _bars(sweep: Sweep) -> Figure | None:
+    """Of sweeps over words, classes of nets for example: what each of them reached and took."""
+    keys = [key for key in sweep.keys if key != SEED]
+    words = set(keys) - set(numeric_keys(sweep.finished, keys))
+    if sweep.monitor is None or not words:
+        return None
+    groups: dict[str, list[Run]] = {}
+    for run in _ordered(sweep):
+        if run.state == "finished" and run.best(sweep.monitor) is not None:
+            groups.setdefault(_told_briefly(run, keys, sweep), []).append(run)
+    if not 1 < len(groups) <= MOST_BARS:
+        return None
+    monitor = sweep.monitor
+    panels = {f"best {monitor.name}": {told: [run.best(monitor) for run in runs] for told, runs in groups.items()}}
+    for name, key in sweep.costs.items():
+        panels[name] = {told: [run.figures.get(key) for run in runs] for told, runs in groups.items()}
+    known = {
+        name: {told: [value for value in values if value is not None] for told, values in panel.items()}
+        for name, panel in panels.items()
+    }
+    caption = "Bars are means over runs of the same settings, dots are the runs."
+    return Figure("Side by side", bars(known), caption, wide=len(known) > 1)
+
+
+def _told_briefly(run: Run, keys: Sequence[str], sweep: Sweep) -> str:
+    """The words of a run's settings; numbers with the name of their setting."""
+    parts = []
+    for key in keys:
+        if (value := run.settings.get(key)) is not None:
+            parts.append(f"{sweep.label(key)} {value:g}" if is_number(value) else _short_value(value))
+    return ", ".join(parts)
 
 
 def _training(sweep: Sweep) -> Figure | None:

@@ -12,6 +12,9 @@ State = Literal["finished", "running", "stopped", "failed"]
 Floats = NDArray[np.float64]
 
 SEED = "seed_everything"
+PARAMETERS = "parameters"
+COSTS = {PARAMETERS: PARAMETERS, "images/s": "train/images_per_s"}
+"""What a run took, beside its figures: name and key."""
 
 _PLACES = ("trainer.logger", "trainer.default_root_dir", "target", "ckpt", "runs", "run_dir", "config", "data.root")
 """Settings that say where things lie or what they are measured by, not how they are made."""
@@ -47,7 +50,8 @@ class Run(NamedTuple):
 def differing_keys(runs: Sequence[Run]) -> list[str]:
     """Settings that are not the same in all runs, the seed last, places left out.
 
-    Below a class that differs, what only one of the classes has is left out: it follows from the class.
+    Below a class that differs, what not all classes have is left out where it follows from the class: all runs that
+    have it say the same.
     """
     every = dict.fromkeys(key for run in runs for key in run.settings)
     keys = [key for key in every if not key.startswith(_PLACES) and len(_values(runs, key)) > 1]
@@ -55,7 +59,9 @@ def differing_keys(runs: Sequence[Run]) -> list[str]:
     kept = [
         key
         for key in keys
-        if all(key in run.settings for run in runs) or not any(key.startswith(place) for place in chosen)
+        if all(key in run.settings for run in runs)
+        or not any(key.startswith(place) for place in chosen)
+        or len(_values([run for run in runs if key in run.settings], key)) > 1
     ]
     return sorted(kept, key=lambda key: key == SEED)
 
@@ -75,7 +81,8 @@ def is_number(value: Any) -> bool:  # Any: a YAML value
 
 
 def short(key: str, keys: Sequence[str]) -> str:
-    """The last words of a dotted key, as many as tell it apart: `beta` of `model.beta`."""
+    """The last words of a dotted key, as many as tell it apart: `beta` of `model.beta`, `net` of a net's class."""
+    key, keys = key.removesuffix(".class_path"), [other.removesuffix(".class_path") for other in keys]
     words = key.split(".")
     for count in range(1, len(words)):
         tail = ".".join(words[-count:])

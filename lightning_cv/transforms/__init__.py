@@ -23,7 +23,12 @@ from lightning_cv.transforms.detection import DetectionEval, EvalTransform, Flip
 from lightning_cv.transforms.mosaic import Mosaic
 from lightning_cv.transforms.pipelines import DetectionPipeline, SegmentationPipeline
 from lightning_cv.transforms.rcnn import warp_region
-from lightning_cv.transforms.segmentation import SegmentationEval, SegmentationFlip, SegmentationTrain
+from lightning_cv.transforms.segmentation import (
+    SegmentationEval,
+    SegmentationFlip,
+    SegmentationTrain,
+    WindowTrain,
+)
 from lightning_cv.transforms.ssd import SSDTrain
 from lightning_cv.transforms.two_stage import ShorterSideEval, ShorterSideTrain
 from lightning_cv.transforms.yolo import LetterboxEval, YOLOTrain
@@ -49,6 +54,7 @@ __all__ = [
     "SegmentationTransform",
     "ShorterSideEval",
     "ShorterSideTrain",
+    "WindowTrain",
     "YOLOTrain",
     "image_tensor",
     "restore_boxes",

@@ -14,6 +14,8 @@ from lightning_cv.transforms.common import (
     SegmentationTransform,
     image_tensor,
     prepare_mask,
+    resize,
+    stretch,
 )
 
 
@@ -108,3 +110,32 @@ class SegmentationTrain(SegmentationTransform):
         self.pipeline.set_random_seed(seed)
         changed = self.pipeline(image=sample["image"], mask=sample["mask"])
         return prepare_mask(sample, changed["image"], changed["mask"])
+
+
+class WindowTrain(SegmentationTransform):
+    """The picture stretched to a square of `larger` pixels, a square of `size` cut out by chance, mirrored or not.
+
+    For windows of pictures, see `datasets.windows`. Noh et al. 2015, section 4.2: 250 and 224 pixels.
+
+    Args:
+        size: side of the result.
+        larger: side of what it is cut from.
+        jitter: colour gains of 1 ± it a channel; the paper has none.
+    """
+
+    def __init__(self, size: int = 224, larger: int = 250, jitter: float = 0.0) -> None:
+        if not 1 <= size <= larger:
+            raise ValueError(f"WindowTrain: size must be 1 to larger, got {size} and {larger}")
+        self.size, self.larger, self.jitter = size, larger, jitter
+
+    def __call__(self, sample: SegmentationSample, seed: int, /) -> PreparedMask:
+        """The augmented sample."""
+        rng = np.random.default_rng(seed)
+        image = channel_gains(stretch(sample["image"], self.larger, self.larger), self.jitter, rng)
+        mask = resize(sample["mask"], self.larger, self.larger, cv2.INTER_NEAREST_EXACT)
+        top, left = rng.integers(0, self.larger - self.size + 1, 2).tolist()
+        place = (slice(top, top + self.size), slice(left, left + self.size))
+        image, mask = image[place], mask[place]
+        if rng.random() < 0.5:
+            image, mask = image[:, ::-1], mask[:, ::-1]
+        return prepare_mask(sample, image, mask)

@@ -131,6 +131,28 @@ def importance_bars(shares: Sequence[tuple[str, float]], metric: str) -> Picture
     return _drawn(canvas)
 
 
+def bars(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
+    """A panel a figure, a bar a group of runs at their mean, a dot a run; all panels have the groups of the first."""
+    groups = list(next(iter(panels.values())))
+    figure = Figure(figsize=(2.6 + 3.2 * len(panels), 1.0 + 0.34 * len(groups)), dpi=110, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    grid = figure.subplots(1, len(panels), squeeze=False, sharey=True).ravel()
+    for number, (axes, (name, panel)) in enumerate(zip(grid, panels.items(), strict=True)):
+        for row, group in enumerate(groups):
+            if values := panel[group]:
+                axes.barh(row, float(np.mean(values)), color=COLOURS[number % len(COLOURS)], alpha=0.75)
+                axes.annotate(
+                    f"{np.mean(values):.4g}", (0, row), (4, 0), textcoords="offset points", va="center", fontsize=8
+                )
+                axes.scatter(values, [row] * len(values), 12, color="0.15", zorder=3)
+        axes.set_title(name, loc="left", fontsize=10)
+        axes.tick_params(axis="y", length=0)
+        _plain(axes)
+    grid[0].set_yticks(range(len(groups)), groups)
+    grid[0].invert_yaxis()
+    return _drawn(canvas)
+
+
 def lined_up(pictures: Mapping[str, Picture]) -> Picture:
     """Pictures beside each other under their names, none of them scaled; a new row where they get too wide."""
     columns = []

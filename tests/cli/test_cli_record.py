@@ -27,7 +27,7 @@ def test_the_data_and_the_code_are_told_and_kept(tmp_path):
         tmp_path, callbacks=[RunRecord({})], logger=logger, limit_train_batches=1, limit_val_batches=0
     )
     trainer.fit(ToyTask(all_found), datamodule=data)
-    code = logger.facts.pop("code")
+    code, parameters = logger.facts.pop("code"), logger.facts.pop("parameters")
     assert code == {"version": __version__, "commit": run_folder.commit()}
     assert logger.facts == {
         "checksum_train": data.checksum("train"),
@@ -35,4 +35,8 @@ def test_the_data_and_the_code_are_told_and_kept(tmp_path):
         "classes": list("0123456789"),
         "class_ids": list(range(10)),
     }
-    assert json.loads((tmp_path / run_folder.ENVIRONMENT).read_text()) == {"seed": 3, "data": logger.facts}
+    assert json.loads((tmp_path / run_folder.ENVIRONMENT).read_text()) == {
+        "seed": 3,
+        "data": logger.facts,
+        "parameters": parameters,
+    }

@@ -45,12 +45,13 @@ def test_a_whole_run_is_read_with_its_last_test_and_its_last_pictures(make):
         (folder / f"test-{number}").mkdir()
         (folder / f"test-{number}" / "results.json").write_text(json.dumps({"test/miou": miou, "seconds": 9}))
         (folder / f"test-{number}" / "config.yaml").write_text(CONFIG.format(lr=1, seed=1))
+    (folder / "env.json").write_text(json.dumps({"parameters": 1234, "seed": 5}))
     for epoch in (2, 10, 1000):
         Image.new("RGB", (4, 4)).save(folder / "previews" / f"segmentation-epoch{epoch:03d}.png")
     (run,) = read_runs([folder.parent])
     assert (run.name, run.state, run.notes) == ("a", "finished", ())
     assert run.settings["model.lr"] == 0.1
-    assert run.figures == {"train/loss": 1.5, "val/miou": 0.5, "seconds": 3.0, "test/miou": 0.3}
+    assert run.figures == {"train/loss": 1.5, "val/miou": 0.5, "seconds": 3.0, "test/miou": 0.3, "parameters": 1234.0}
     assert run.curves["val/miou"] == [(10, 0.3), (20, 0.5)]
     assert run.previews["segmentation"].name == "segmentation-epoch1000.png"
     assert run.monitor == Monitor("val/miou", "max")

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torchvision.models import vgg16, vgg16_bn
 
 from lightning_cv.models import DeconvNet
 
@@ -52,5 +53,49 @@ def test_batches_are_normalised_with_the_releases_shift():
 def test_an_image_that_is_too_small_is_told_with_its_size():
     with pytest.raises(ValueError, match=r"about 224 px a side, got \(64, 64\)"):
         DeconvNet(2, width=2, hidden=4).eval()(torch.rand(1, 3, 64, 64))
-    with pytest.raises(ValueError, match="num_classes counts background"):
-        DeconvNet(1)
+    with pytest.raises(ValueError, match="num_classes and kernel are at least 1"):
+        DeconvNet(0)
+
+
+SMALL = {"num_classes": 3, "width": 4, "hidden": 8, "kernel": 2}
+
+
+def test_stage_2_goes_on_from_a_checkpoint_of_stage_1(tmp_path):
+    first = DeconvNet(**SMALL)
+    first.fc[1][1].running_mean.fill_(7.0)
+    torch.save(
+        {"state_dict": {f"net.{name}": value for name, value in first.state_dict().items()}}, tmp_path / "1.ckpt"
+    )
+    second = DeconvNet(**SMALL, weights=str(tmp_path / "1.ckpt"))
+    state = second.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in first.state_dict().items())
+    with pytest.raises(ValueError, match=r"1\.ckpt: \d+ of \d+ tensors are missing or of another shape"):
+        DeconvNet(**{**SMALL, "hidden": 9}, weights=str(tmp_path / "1.ckpt"))
+    with pytest.raises(ValueError, match="no weights at"):
+        DeconvNet(**SMALL, weights=str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("model", [vgg16, vgg16_bn])
+def test_the_way_down_can_begin_from_vgg(model, tmp_path):
+    """torchvision's net at its own width on the meta device says the names and order; small tensors fill them."""
+    with torch.device("meta"):
+        layout = {name: value.shape for name, value in model(weights=None).state_dict().items()}
+    state = {}
+    for name, shape in layout.items():
+        if name.startswith("features"):
+            small = [max(side // 16, 1) if side > 3 else side for side in shape]
+            state[name] = torch.randn(small)
+    state |= {"classifier.0.weight": torch.randn(8, 32 * 2 * 2), "classifier.0.bias": torch.randn(8)}
+    state |= {"classifier.3.weight": torch.randn(8, 8), "classifier.3.bias": torch.randn(8)}
+    torch.save(state, tmp_path / "vgg.pt")
+    net = DeconvNet(**SMALL, weights=str(tmp_path / "vgg.pt"))
+    convolutions = [layer for stage in net.down for layer in stage.modules() if isinstance(layer, torch.nn.Conv2d)]
+    theirs = [name for name, value in state.items() if value.ndim == 4]
+    assert len(convolutions) == len(theirs) == 13
+    for layer, name in zip(convolutions, theirs, strict=True):
+        assert torch.equal(layer.weight, state[name])
+        assert torch.equal(layer.bias, state[name.replace("weight", "bias")])
+    maps = torch.randn(1, 32, 2, 2)
+    expected = state["classifier.0.weight"] @ maps.flatten() + state["classifier.0.bias"]
+    torch.testing.assert_close(net.fc[0][0](maps).flatten(), expected)
+    assert torch.equal(net.fc[1][0].bias, state["classifier.3.bias"])

@@ -62,6 +62,41 @@ def test_what_follows_from_another_class_is_left_out():
     assert differing_keys([first, second]) == ["model.net.class_path", "model.net.width", "model.warmup"]
 
 
+def test_what_differs_among_the_runs_of_one_class_is_named_though_another_class_has_no_such_setting():
+    coder = {"model.net.class_path": "m.Coder", "model.net.upsample.class_path": "m.Nearest", "model.net.deep": 2}
+    runs = [
+        run("a", coder),
+        run("b", coder | {"model.net.upsample.class_path": "m.Bilinear"}),
+        run("c", {"model.net.class_path": "m.Dilated"}),
+    ]
+    keys = ["model.net.class_path", "model.net.upsample.class_path"]
+    assert differing_keys(runs) == keys
+    assert [short(key, keys) for key in keys] == ["net", "upsample"]
+
+
+def test_a_sweep_over_classes_has_a_column_and_bars_of_what_each_took(tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(
+        "lightning_cv.tools.sweep_report.bars", lambda panels: drawn.update(panels) or np.zeros((4, 4, 3), np.uint8)
+    )
+    runs = []
+    for net, upsample, seed, miou, size in (
+        ("Coder", "Nearest", 0, 0.5, 10), ("Coder", "Nearest", 1, 0.6, 10), ("Coder", "Bilinear", 0, 0.4, 10),
+        ("Dilated", None, 0, 0.7, 30),
+    ):  # fmt: skip
+        settings = {"model.net.class_path": f"m.{net}", "seed_everything": seed}
+        settings |= {"model.net.upsample.class_path": f"m.{upsample}"} if upsample else {}
+        figures = {"val/miou": miou, "train/images_per_s": 100.0 + size, "parameters": float(size)}
+        runs.append(run(f"{net}{upsample}{seed}", settings, figures, monitor=Monitor("val/miou", "max")))
+    page = write_sweep_report(sweep_of(runs), tmp_path, "t").read_text()
+    assert all(f">{name}</th>" in page for name in ("net", "upsample", "seed", "parameters", "images/s"))
+    assert drawn == {
+        "best val/miou": {"Dilated": [0.7], "Coder, Nearest": [0.6, 0.5], "Coder, Bilinear": [0.4]},
+        "parameters": {"Dilated": [30.0], "Coder, Nearest": [10.0, 10.0], "Coder, Bilinear": [10.0]},
+        "images/s": {"Dilated": [130.0], "Coder, Nearest": [110.0, 110.0], "Coder, Bilinear": [110.0]},
+    }
+
+
 def test_short_names_are_as_long_as_they_must_be():
     keys = ["model.net.width", "model.head.width", "model.beta"]
     assert [short(key, keys) for key in keys] == ["net.width", "head.width", "beta"]
@@ -142,7 +177,7 @@ def test_a_detection_sweep_over_words_has_no_rate_but_bars_and_lines():
             {"val/map": value, "test/map": value}, monitor=Monitor("val/map", "max"))
         for net, seed, value in (("SSD", 0, 0.5), ("SSD", 1, 0.52), ("FCOS", 0, 0.6), ("FCOS", 1, 0.61))
     ]  # fmt: skip
-    assert set(sweep_pictures(sweep_of(runs))) == {"parallel", "importance"}
+    assert set(sweep_pictures(sweep_of(runs))) == {"bars", "parallel", "importance"}
 
 
 @pytest.mark.parametrize("runs", [[run("a", {})], [run("a", {}, state="failed", monitor=None), run("b", {"x": 1})]])

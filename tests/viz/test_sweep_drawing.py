@@ -8,6 +8,7 @@ from lightning_cv.viz.sweep import (
     Trace,
     _heights,
     _ticks,
+    bars,
     figures_against,
     importance_bars,
     lined_up,
@@ -74,3 +75,14 @@ def test_pictures_stay_as_they_are_and_wrap_before_they_get_too_wide():
     assert three.shape[1] == four.shape[1]
     assert four.shape[0] > 1.5 * three.shape[0]
     assert int((four == 7).all(-1).sum()) == 4 * 7000
+
+
+def test_bars_are_as_long_as_the_means_and_an_unknown_one_is_left_out():
+    picture = bars({"miou": {"a": [1.0], "b": [1.5, 2.5], "c": []}}).astype(int)
+    blue = (np.abs(picture - np.array([108, 147, 200])) < 20).all(axis=2)  # three quarters of the first colour on white
+    rows = np.flatnonzero(blue.any(axis=1))
+    parts = np.split(rows, np.flatnonzero(np.diff(rows) > 3) + 1)
+    lengths = [np.median(blue[part].sum(axis=1)) for part in parts]
+    assert len(lengths) == 2
+    assert lengths[1] / lengths[0] == pytest.approx(2.0, rel=0.1)
+    assert bars({"x": {"a": [1.0]}, "y": {"a": [2.0]}}).shape[1] > bars({"x": {"a": [1.0]}}).shape[1]

@@ -1,7 +1,9 @@
 """The deconvolution network. Letters: N images, K classes with background."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -18,10 +20,13 @@ class DeconvNet(nn.Module):
     0 to 1, whose means the net takes off; larger images are taken too (fc6 slides over them).
 
     Args:
-        num_classes: K, background counted.
+        num_classes: K, background counted; 1 for background and object by one logit.
         width: channels of the first stage, 64 in the paper; the others grow with it.
         hidden: channels of fc6 and fc7, 4096 in the paper.
         kernel: cells a side of fc6 and its mirror: the image's side by 32, 7 for the paper's 224 pixels.
+        weights: a file to begin from: a checkpoint of this net, as stage 2 does from stage 1, or torchvision's state
+            dict of VGG-16, with or without batch normalisation, whose convolutions and first two fully connected layers
+            become the way down. None draws them.
         mean, std: of each channel, 0 to 1.
     """
 
@@ -31,14 +36,13 @@ class DeconvNet(nn.Module):
         width: int = 64,
         hidden: int = 4096,
         kernel: int = 7,
+        weights: str | None = None,
         mean: Sequence[float] = CAFFE_MEAN,
         std: Sequence[float] = CAFFE_STD,
     ) -> None:
         super().__init__()
-        if num_classes < 2 or kernel < 1:
-            raise ValueError(
-                f"DeconvNet: num_classes counts background too and kernel is at least 1, got {num_classes}, {kernel}"
-            )
+        if num_classes < 1 or kernel < 1:
+            raise ValueError(f"DeconvNet: num_classes and kernel are at least 1, got {num_classes} and {kernel}")
         self.num_classes, self.kernel = num_classes, kernel
         self.normalise = Normalise(mean, std)
         channels = [width * growth for growth in GROWTH]
@@ -59,6 +63,40 @@ class DeconvNet(nn.Module):
         self.score = nn.Conv2d(width, num_classes, 1)
         nn.init.normal_(self.score.weight, std=0.01)
         nn.init.zeros_(self.score.bias)  # type: ignore[arg-type]  # bias=True gives a tensor
+        if weights is not None:
+            self._load(weights)
+
+    def _load(self, path: str) -> None:
+        if not Path(path).is_file():
+            raise ValueError(f"DeconvNet: no weights at {path}")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        state: Mapping[str, Tensor] = content.get("state_dict", content)
+        own = self.state_dict()
+        if "features.0.weight" in state:
+            wanted, given = self._of_vgg(state)
+        else:
+            wanted, given = list(own), {name.removeprefix("net."): value for name, value in state.items()}
+        bad = [name for name in wanted if name not in given or given[name].shape != own[name].shape]
+        if bad:
+            raise ValueError(f"DeconvNet: {path}: {len(bad)} of {len(wanted)} tensors are missing or of another shape")
+        self.load_state_dict({name: given[name] for name in wanted}, strict=False)
+
+    def _of_vgg(self, state: Mapping[str, Tensor]) -> tuple[list[str], dict[str, Tensor]]:
+        """Names of our convolutions on the way down, and torchvision's tensors under them: both list them in order."""
+        kinds = ("weight", "bias")
+        ours = [
+            f"down.{i}.{j}.0.{kind}" for i, count in enumerate(CONVOLUTIONS) for j in range(count) for kind in kinds
+        ]
+        layers = [name.removesuffix(".weight") for name, value in state.items() if value.ndim == 4]
+        given = dict(zip(ours, (state[f"{layer}.{kind}"] for layer in layers for kind in kinds), strict=False))
+        full = {"fc.0.0": "classifier.0", "fc.1.0": "classifier.3"}
+        own = self.state_dict()
+        for name, layer in full.items():
+            value = state[f"{layer}.weight"]
+            shape = own[f"{name}.weight"].shape
+            given[f"{name}.weight"] = value.view(shape) if value.numel() == shape.numel() else value
+            given[f"{name}.bias"] = state[f"{layer}.bias"]
+        return [*ours, *(f"{name}.{kind}" for name in full for kind in kinds)], given
 
     def forward(self, images: Tensor, /) -> Tensor:
         """Logits (N, K, H, W) of images (N, 3, H, W), sides of at least `32 * kernel` (or 31 less: pools round up)."""
