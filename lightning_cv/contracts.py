@@ -255,6 +255,15 @@ class CandidateDetector(Detector, Protocol):
 
 
 @runtime_checkable
+class ProposalDetector(Detector, Protocol):
+    """A detector that judges regions which something else proposes; `detect` is for where it has a proposer itself."""
+
+    def detect_among(self, images: Tensor, proposals: list[Tensor]) -> list[Detections]:
+        """As `detect`, among the proposals (P, 4) of each image, in pixels of `images`."""
+        ...
+
+
+@runtime_checkable
 class Autoencoder(Protocol):
     """A net that codes images (N, C, H, W) and draws logits of the same shape from codes (N, L)."""
 
