@@ -75,6 +75,8 @@ class DetectionTarget(TypedDict):
     areas: NotRequired[Tensor]  # float64 (N,) px^2 of the file: COCO's "area"; absent where boxes stand for themselves
     masks: NotRequired[Tensor]  # bool (N, H, W)
     file_masks: NotRequired[Tensor]  # of evaluation images: the masks in the file's own pixels, of its size
+    proposals: NotRequired[Tensor]  # float32 (P, 4): regions to judge, best first, of a detector that finds none itself
+    shown: NotRequired[tuple[int, int]]  # (H, W) of the image alone; absent where the batch was not padded
 
 
 class RunLengths(TypedDict):
@@ -249,6 +251,15 @@ class CandidateDetector(Detector, Protocol):
 
     def candidates(self, images: Tensor) -> Candidates:
         """All scored boxes, in pixels of `images` (N, 3, H, W), before NMS."""
+        ...
+
+
+@runtime_checkable
+class ProposalDetector(Detector, Protocol):
+    """A detector that judges regions which something else proposes; `detect` is for where it has a proposer itself."""
+
+    def detect_among(self, images: Tensor, proposals: list[Tensor]) -> list[Detections]:
+        """As `detect`, among the proposals (P, 4) of each image, in pixels of `images`."""
         ...
 
 

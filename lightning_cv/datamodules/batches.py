@@ -18,6 +18,7 @@ def collate_detection(samples: list[PreparedDetection]) -> DetectionBatch:
         images = _canvas(len(samples), height, width)
         for number, sample in enumerate(samples):
             images[number, :, : sample.image.shape[1], : sample.image.shape[2]] = sample.image
+            sample.target["shown"] = (sample.image.shape[1], sample.image.shape[2])
     return {"images": images, "targets": [_padded(sample.target, height, width) for sample in samples]}
 
 

@@ -119,3 +119,48 @@ class DefaultBoxes(AnchorSet):
     def steps(self, strides: Sequence[float]) -> Sequence[float]:
         """As stated."""
         return self._steps
+
+
+class RegionAnchors(AnchorSet):
+    """Anchors of stated sizes in pixels, as of region proposal networks.
+
+    Ren et al. 2015, section 3.1.1: 9 a cell of one map. With one size a map they are those of Lin et al. 2017, 4.1.
+
+    Args:
+        sizes: of each map, square roots of the area in pixels.
+        ratios: width by height of the anchors, the same for all maps.
+        centre: where in its cell an anchor is centred, in strides: 0.5 is the middle, as in the paper's code, 0 the
+            upper left corner, as in torchvision and Detectron2.
+        whole: bring sides to even numbers of pixels, as torchvision does.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[Sequence[float]] = ((128, 256, 512),),
+        ratios: Sequence[float] = (0.5, 1.0, 2.0),
+        centre: float = 0.5,
+        whole: bool = False,
+    ) -> None:
+        if not sizes or min([*ratios, *(min(row, default=0) for row in sizes)], default=0) <= 0 or not ratios:
+            raise ValueError(
+                f"RegionAnchors: sizes and ratios are above 0, one of each at least for every map, got "
+                f"{[list(row) for row in sizes]} and {list(ratios)}"
+            )
+        self.sizes, self.ratios, self.centre, self.whole = [tuple(row) for row in sizes], tuple(ratios), centre, whole
+
+    def shapes(self, strides: Sequence[float]) -> list[Tensor]:
+        """Every size at every ratio, sizes outermost."""
+        if len(strides) != len(self.sizes):
+            raise ValueError(f"RegionAnchors: sizes are stated for {len(self.sizes)} maps, the net has {len(strides)}")
+        shapes = [anchor_shapes(row, self.ratios) for row in self.sizes]
+        return [2 * (pairs / 2).round() if self.whole else pairs for pairs in shapes]
+
+    def __call__(self, sizes: Sequence[tuple[int, int]], strides: Sequence[float]) -> Tensor:
+        """Anchors of maps of `sizes` (height, width) in cells, (A, 4), about their cells' `centre`."""
+        grids = zip(sizes, strides, self.shapes(strides), strict=True)
+        return torch.cat(
+            [
+                grid_anchors(height, width, stride, shapes) - (0.5 - self.centre) * stride
+                for (height, width), stride, shapes in grids
+            ]
+        )

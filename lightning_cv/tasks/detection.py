@@ -48,6 +48,10 @@ class DetectionTask(Task):
         """One entry an image of (N, 3, H, W), boxes in pixels of it."""
         return self.net.detect(images)
 
+    def detections(self, batch: DetectionBatch) -> list[Detections]:
+        """What the net finds in a batch, one entry an image, boxes in pixels of the images."""
+        return self.net.detect(batch["images"])
+
     def _terms(self, batch: DetectionBatch) -> dict[str, Tensor]:
         losses = self.net.losses(batch["images"], batch["targets"])
         return {"loss": sum(losses.values(), start=batch["images"].new_zeros(()))} | {
@@ -57,4 +61,4 @@ class DetectionTask(Task):
     def _eval_step(self, batch: DetectionBatch, stage: str) -> StepOutput:
         self.log_terms(stage, self._terms(batch), len(batch["images"]))
         image_ids = [target["image_id"] for target in batch["targets"]]
-        return {"preds": self.net.detect(batch["images"]), "targets": batch["targets"], "image_ids": image_ids}
+        return {"preds": self.detections(batch), "targets": batch["targets"], "image_ids": image_ids}

@@ -1,4 +1,7 @@
-"""torchvision's VGG-16, trained on ImageNet, as FCN-32s: the classifier becomes fc6 and fc7, scores begin at zero."""
+"""torchvision's weights: VGG-16 of ImageNet as FCN-32s, and Faster and Mask R-CNN of COCO as nets of ours.
+
+VGG's classifier becomes fc6 and fc7, scores begin at zero. The detectors have a module of their own.
+"""
 
 import pickle
 from collections.abc import Mapping
@@ -12,18 +15,21 @@ from lightning_cv.datasets.voc import VOC_CLASSES, voc_mask_labels
 from lightning_cv.errors import UserError
 from lightning_cv.models import FCNVGG
 from lightning_cv.models.backbones.normalise import IMAGENET_MEAN, IMAGENET_STD
+from lightning_cv.tools import import_torchvision_detectors as detectors
 from lightning_cv.tools.imports import Imported, evaluation_settings
 
 NEEDED = ("features.0.weight", "classifier.0.weight", "classifier.3.weight")
 
 
 def read(file: Path) -> Imported:
-    """The net for VOC's classes, to be trained from: `--model.net.weights CKPT` in any experiment with `FCNVGG`.
+    """A detector as it was trained; or FCN-32s for VOC's classes, which any experiment with `FCNVGG` can begin from.
 
     Raises:
-        UserError: the file holds no VGG-16.
+        UserError: the file holds none of these nets.
     """
     state = _state(file)
+    if detectors.MARK in state:
+        return detectors.read(file, state)
     settings: dict[str, Any] = {
         "num_classes": len(VOC_CLASSES) + 1,
         "stride": 32,
@@ -51,9 +57,11 @@ def _state(file: Path) -> Mapping[str, Tensor]:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise UserError(f"{file} holds no weights that torch can read") from error
-    if not isinstance(state, dict) or any(not isinstance(state.get(name), Tensor) for name in NEEDED):
+    needed = (detectors.MARK,) if isinstance(state, dict) and detectors.MARK in state else NEEDED
+    if not isinstance(state, dict) or any(not isinstance(state.get(name), Tensor) for name in needed):
         raise UserError(
-            f"{file} is no state dict of torchvision's VGG-16 with its classifier: {NEEDED[0]} ... is needed"
+            f"{file} is no state dict of torchvision's VGG-16 with its classifier ({NEEDED[0]} ...), nor of its Faster "
+            "or Mask R-CNN"
         )
     found: dict[str, Tensor] = state
     return found

@@ -11,7 +11,10 @@ from lightning_cv.errors import UserError
 KINDS = {
     "darknet": ("YOLO v1 and tiny YOLOv2 of Redmon's darknet (*.weights)", "lightning_cv.tools.import_darknet"),
     "disvae": ("VAEs of YannDubs/disentangling-vae (results/*/model.pt)", "lightning_cv.tools.import_disvae"),
-    "torchvision": ("VGG-16 (vgg16-*.pth), as the start of an FCN-32s", "lightning_cv.tools.import_torchvision"),
+    "torchvision": (
+        "VGG-16 (vgg16-*.pth), as the start of an FCN-32s; fasterrcnn_ and maskrcnn_resnet50_fpn_coco-*.pth",
+        "lightning_cv.tools.import_torchvision",
+    ),
 }
 """What can be imported, and the module whose `read(file)` gives an `Imported`."""
 

@@ -36,6 +36,7 @@ class TimmBackbone(nn.Module):
             normalised by the batch. The early layers cost most and change least.
         freeze_norm: keep the statistics of batch normalisation as loaded (their scale and shift still train), for
             batches too small to estimate them.
+        freeze_norm_scale: with `freeze_norm`, keep their scale and shift, too, as Detectron does.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class TimmBackbone(nn.Module):
         std: Sequence[float] | None = None,
         frozen: Sequence[str] = (),
         freeze_norm: bool = False,
+        freeze_norm_scale: bool = False,
     ) -> None:
         super().__init__()
         if not timm.is_model(name):
@@ -70,6 +72,12 @@ class TimmBackbone(nn.Module):
             load_features(self.features, timm_state(weights), f"TimmBackbone {name}, weights {weights}")
         for name in self.frozen:
             self.features.get_submodule(name).requires_grad_(False)
+        if freeze_norm_scale:
+            if not freeze_norm:
+                raise ValueError("TimmBackbone: freeze_norm_scale goes with freeze_norm")
+            for module in self.features.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.requires_grad_(False)
         self.train()
 
     def train(self, mode: bool = True) -> "TimmBackbone":

@@ -31,6 +31,10 @@ class VGG16Backbone(nn.Module):
         pools: which pools give a map, rising.
         width: channels of the first stage, 64 in the paper.
         weights: path of a state dict with torchvision's names (`features.0.weight` ...); None draws them at random.
+        mean, std: of red, green and blue, 0 to 1.
+        last_pool: False leaves out the last map's pool, which then has half the stride: of pools (5,) it is conv5_3 at
+            stride 16, on which Fast and Faster R-CNN stand.
+        frozen_stages: the first so many stages keep their weights: 2 in Fast and Faster R-CNN.
     """
 
     def __init__(
@@ -40,11 +44,17 @@ class VGG16Backbone(nn.Module):
         weights: str | None = None,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
+        last_pool: bool = True,
+        frozen_stages: int = 0,
     ) -> None:
         super().__init__()
         if not pools or list(pools) != sorted(set(pools) & set(range(1, 6))):
             raise ValueError(f"VGG16Backbone: pools must rise from 1 to 5, got {list(pools)}")
+        if not 0 <= frozen_stages <= pools[-1]:
+            raise ValueError(f"VGG16Backbone: frozen_stages must be 0 to {pools[-1]}, got {frozen_stages}")
         self.strides = [2**pool for pool in pools]
+        if not last_pool:
+            self.strides[-1] //= 2
         self.out_channels = [width * GROWTH[pool - 1] for pool in pools]
         self.normalise = Normalise(mean, std)
         layers: list[nn.Module] = []
@@ -57,12 +67,16 @@ class VGG16Backbone(nn.Module):
                 nn.init.zeros_(conv.bias)  # type: ignore[arg-type]  # bias=True gives a tensor
                 layers += [conv, nn.ReLU(inplace=True)]
                 channels = conv.out_channels
-            layers.append(nn.MaxPool2d(2, ceil_mode=True))
+            if last_pool or stage + 1 < pools[-1]:
+                layers.append(nn.MaxPool2d(2, ceil_mode=True))
             if stage + 1 in pools:
                 self._map_layers.append(len(layers) - 1)
         self.features = nn.Sequential(*layers)
         if weights is not None:
             self._load(weights)
+        convolutions = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
+        for conv in convolutions[: sum(CONVOLUTIONS[:frozen_stages])]:
+            conv.requires_grad_(False)
 
     def _load(self, weights: str) -> None:
         if not Path(weights).is_file():

@@ -1,0 +1,106 @@
+"""Faster R-CNN: a region proposal network and Fast R-CNN on the same maps."""
+
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from lightning_cv.contracts import Backbone, Detections, DetectionTarget
+from lightning_cv.models.detection.objects import Objects, objects_of, whole_sizes
+from lightning_cv.models.detection.parts import load_parts, train_only
+from lightning_cv.models.detection.roi_heads import BoxBranch, BoxBranchMaker, Samples
+from lightning_cv.models.detection.rpn import RPN, RPNMaker
+
+PARTS = ("features", "rpn", "boxes")
+
+
+class Learned(NamedTuple):
+    """What a pass over a training batch gives."""
+
+    terms: dict[str, Tensor]
+    maps: list[Tensor]
+    samples: list[Samples]
+    objects: list[Objects]
+
+
+class FasterRCNN(nn.Module):
+    """A detector in two stages: regions of interest, then their classes and exact boxes.
+
+    Ren et al. 2015, "Faster R-CNN", approximate joint training by default; on the maps of an `FPN`, Lin et al. 2017.
+    `trained` and `weights` are for the paper's alternating training (section 3.2): see
+    `experiments/detection/faster_rcnn_4step_*.yaml`.
+
+    Args:
+        features: gives the maps, finest first; it normalises its input itself. In the paper VGG-16's conv5_3.
+        num_classes: K, background not counted.
+        rpn: the first stage; its defaults are the paper's.
+        boxes: the second stage, whose defaults are Fast R-CNN's: the paper has `samples: 128, background: [0, 0.5]`.
+        train_on_difficult: take VOC's difficult objects for objects; otherwise they are background.
+        trained: of "features", "rpn" and "boxes", which are trained; the others keep their weights, and a stage that is
+            not trained has no loss.
+        weights: a checkpoint of a net with such parts to begin from.
+        weights_of: which parts are taken from it.
+    """
+
+    def __init__(
+        self,
+        features: Backbone,
+        num_classes: int,
+        rpn: RPNMaker = RPN,
+        boxes: BoxBranchMaker = BoxBranch,
+        train_on_difficult: bool = True,
+        trained: tuple[str, ...] = PARTS,
+        weights: str | None = None,
+        weights_of: tuple[str, ...] = PARTS,
+    ) -> None:
+        super().__init__()
+        if num_classes < 1:
+            raise ValueError(
+                f"{type(self).__name__}: num_classes counts the classes beside background, got {num_classes}"
+            )
+        self.num_classes, self.train_on_difficult = num_classes, train_on_difficult
+        self.features = cast(nn.Module, features)
+        self.rpn = rpn(features.out_channels, features.strides)
+        self.boxes = boxes(features.out_channels, features.strides, num_classes)
+        self.trained = tuple(trained)
+        if weights is not None:
+            load_parts(self, weights, weights_of)
+        train_only(self, self.trained, PARTS)
+        self.train()
+
+    def train(self, mode: bool = True) -> "FasterRCNN":
+        """Training mode, in which what is not trained stays as in use."""
+        super().train(mode)
+        for part in set(PARTS) - set(self.trained):
+            self.get_submodule(part).eval()
+        return self
+
+    def losses(self, images: Tensor, targets: list[DetectionTarget]) -> dict[str, Tensor]:
+        """Scalars `rpn_objectness`, `rpn_box`, `classifier` and `box`, see `RPN.losses` and `BoxBranch.losses`."""
+        return self.learn(images, targets).terms
+
+    def learn(self, images: Tensor, targets: list[DetectionTarget]) -> Learned:
+        """The loss terms of the stages that are trained, and what another branch learns from the same regions by."""
+        objects = [objects_of(target, images, self.train_on_difficult) for target in targets]
+        maps: list[Tensor] = self.features(images)
+        regions = self.rpn(maps)
+        terms = self.rpn.losses(regions, objects) if "rpn" in self.trained else {}
+        if "boxes" not in self.trained:
+            return Learned(terms, maps, [], objects)
+        found = self.rpn.proposals(regions, [image.size for image in objects], training=True)
+        samples = self.boxes.sample([boxes for boxes, _ in found], objects)
+        return Learned(terms | self.boxes.losses(maps, samples, objects), maps, samples, objects)
+
+    @torch.no_grad()
+    def detect(self, images: Tensor) -> list[Detections]:
+        """Detections of each image, cut to it, best score first."""
+        maps: list[Tensor] = self.features(images)
+        return self.boxes.detect(maps, self._proposals(maps, images), whole_sizes(images))
+
+    @torch.no_grad()
+    def propose(self, images: Tensor) -> list[Tensor]:
+        """The first stage's boxes (P, 4) of each image, best first."""
+        return self._proposals(self.features(images), images)
+
+    def _proposals(self, maps: list[Tensor], images: Tensor) -> list[Tensor]:
+        return [boxes for boxes, _ in self.rpn.proposals(self.rpn(maps), whole_sizes(images), training=False)]
