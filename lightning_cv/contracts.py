@@ -32,6 +32,7 @@ class DetectionSample(TypedDict):
     crowd: NotRequired[NDArray[np.bool_]]  # (N,): COCO's "iscrowd", a region of many objects
     areas: NotRequired[NDArray[np.float64]]  # (N,) px^2: COCO's "area", by which its figures tell sizes apart
     masks: NotRequired[NDArray[np.bool_]]  # (N, H, W)
+    proposals: NotRequired[NDArray[np.float32]]  # (P, 4): where objects may be, best first
 
 
 class SegmentationSample(TypedDict):
@@ -75,6 +76,7 @@ class DetectionTarget(TypedDict):
     areas: NotRequired[Tensor]  # float64 (N,) px^2 of the file: COCO's "area"; absent where boxes stand for themselves
     masks: NotRequired[Tensor]  # bool (N, H, W)
     file_masks: NotRequired[Tensor]  # of evaluation images: the masks in the file's own pixels, of its size
+    proposals: NotRequired[Tensor]  # float32 (P, 4): where objects may be, best first
 
 
 class RunLengths(TypedDict):

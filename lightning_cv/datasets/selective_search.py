@@ -30,6 +30,9 @@ LIKENESS = (
 
 COLOUR_BINS, TEXTURE_BINS, DIRECTIONS = 25, 10, 8
 
+VERSION = 1
+"""To be raised when the same settings come to give other boxes: kept ones are then stale."""
+
 
 @dataclass(frozen=True)
 class SelectiveSearch:
@@ -60,7 +63,7 @@ class SelectiveSearch:
     @property
     def settings(self) -> dict[str, Any]:  # Any: words and numbers
         """What a cache is keyed by."""
-        return {"method": "selective search", **asdict(self)}
+        return {"method": "selective search", "version": VERSION, **asdict(self)}
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Boxes (N, 4) in pixels of an RGB picture (H, W, 3), likely objects first."""
