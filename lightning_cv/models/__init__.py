@@ -16,10 +16,13 @@ from lightning_cv.models.detection import SSD as SSD
 from lightning_cv.models.detection import SSD300 as SSD300
 from lightning_cv.models.detection import SSD512 as SSD512
 from lightning_cv.models.detection import CornerNet as CornerNet
+from lightning_cv.models.detection import CropClassifier as CropClassifier
 from lightning_cv.models.detection import SharedHead as SharedHead
+from lightning_cv.models.detection import SlidingWindowDetector as SlidingWindowDetector
 from lightning_cv.models.detection import TinyYOLOv2 as TinyYOLOv2
 from lightning_cv.models.detection import TorchvisionDetector as TorchvisionDetector
 from lightning_cv.models.detection import YOLOv1 as YOLOv1
+from lightning_cv.models.localization import Locator as Locator
 from lightning_cv.models.segmentation import FCN as FCN
 from lightning_cv.models.segmentation import FCNVGG as FCNVGG
 from lightning_cv.models.segmentation import DeconvNet as DeconvNet

@@ -3,6 +3,7 @@
 from lightning_cv.tasks.autoencoder import AutoencoderModule
 from lightning_cv.tasks.base import Task
 from lightning_cv.tasks.detection import DetectionTask
+from lightning_cv.tasks.localization import LocalizationModule
 from lightning_cv.tasks.segmentation import MultilabelSegModule, SegModule
 from lightning_cv.tasks.single_stage import SingleStageDetector
 from lightning_cv.tasks.vae import VAEModule
@@ -10,6 +11,7 @@ from lightning_cv.tasks.vae import VAEModule
 __all__ = [
     "AutoencoderModule",
     "DetectionTask",
+    "LocalizationModule",
     "MultilabelSegModule",
     "SegModule",
     "SingleStageDetector",
