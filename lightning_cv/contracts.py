@@ -32,6 +32,7 @@ class DetectionSample(TypedDict):
     crowd: NotRequired[NDArray[np.bool_]]  # (N,): COCO's "iscrowd", a region of many objects
     areas: NotRequired[NDArray[np.float64]]  # (N,) px^2: COCO's "area", by which its figures tell sizes apart
     masks: NotRequired[NDArray[np.bool_]]  # (N, H, W)
+    proposals: NotRequired[NDArray[np.float32]]  # (P, 4): where objects may be, best first
 
 
 class SegmentationSample(TypedDict):

@@ -14,13 +14,19 @@ from lightning_cv.datasets.small_writers import write_celeba
 
 
 def make_data_root(root: Path) -> Path:
-    """Drawn scenes as VOC 2007 (objects renamed to VOC's classes), made-up digits as MNIST, faces, and sprites."""
+    """Drawn scenes as VOC 2007 (objects renamed to VOC's classes), made-up digits as MNIST, faces, and sprites.
+
+    In every second scene all objects but the first are difficult.
+    """
     devkit = write_voc(root, "2007", {"train": 8, "val": 4, "test": 4}, seed=0, size=96)
     renamed = dict(zip(DRAWN_CLASSES, VOC_CLASSES, strict=False))
-    for annotation in (devkit / "Annotations").glob("*.xml"):
+    for number, annotation in enumerate(sorted((devkit / "Annotations").glob("*.xml"))):
         text = re.sub(
             r"<name>(\w+)</name>", lambda m: f"<name>{renamed.get(m[1], m[1])}</name>", annotation.read_text()
         )
+        if number % 2:
+            first, mark, others = text.partition("</object>")
+            text = first + mark + others.replace("<difficult>0<", "<difficult>1<")
         annotation.write_text(text)
     raw = root / "MNIST" / "raw"
     raw.mkdir(parents=True)

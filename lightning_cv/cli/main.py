@@ -28,6 +28,7 @@ VERBS = {
     "list": ("all experiments with task, data and target", "lightning_cv.cli.listing:main"),
     "init": ("copy the experiments into a folder of yours", "lightning_cv.cli.init:main"),
     "data": ("fetch, draw, check, measure and look at data sets", "lightning_cv.tools.data:main"),
+    "proposals": ("boxes of likely objects by selective search, and their recall", "lightning_cv.tools.proposals:main"),
     "demo": ("train the small systems on built-in data and write a report", "lightning_cv.cli.demo:main"),
 }
 

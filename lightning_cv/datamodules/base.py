@@ -17,6 +17,7 @@ from lightning_cv.contracts import DetectionBatch, DetectionSample, Draw, LabelM
 from lightning_cv.datamodules.batches import collate_detection
 from lightning_cv.datamodules.sampling import CounterBatchSampler
 from lightning_cv.datasets.checksum import checksum_of_files
+from lightning_cv.datasets.proposals import WithProposals, open_proposals
 from lightning_cv.ops.counters import mix
 from lightning_cv.transforms import DetectionTransform, EvalTransform, Mosaic
 
@@ -201,26 +202,35 @@ class DataModule(LightningDataModule, ABC):
 
 
 class DetectionDataModule(DataModule):
-    """A data module of boxes: what evaluation shows of a picture is the business of its `eval_transform`."""
+    """A data module of boxes: what evaluation shows of a picture is the business of its `eval_transform`.
+
+    With `proposals`, a folder or file of them (`datasets.proposals`), each sample has its picture's.
+    """
 
     train_transform: DetectionTransform
     eval_transform: EvalTransform
+    proposals: str | None = None
 
     @abstractmethod
     def source(self, use: Any) -> SampleSource[DetectionSample]:  # Any: "train", "val" or "test"
         """The samples for a use, read once."""
 
+    def samples(self, use: str) -> SampleSource[DetectionSample]:
+        """The samples for a use, with proposals where there are some."""
+        source = self.source(use)
+        return source if self.proposals is None else WithProposals(source, open_proposals(self.proposals))
+
     def train_set(self) -> BatchDataset[DetectionBatch]:
         """Augmented batches."""
-        return BatchDataset(self.source("train"), self.train_transform, collate_detection, self.seed)
+        return BatchDataset(self.samples("train"), self.train_transform, collate_detection, self.seed)
 
     def val_set(self) -> BatchDataset[DetectionBatch]:
         """Batches of the validation split as evaluation shows them."""
-        return BatchDataset(self.source("val"), self.eval_transform, collate_detection, self.seed)
+        return BatchDataset(self.samples("val"), self.eval_transform, collate_detection, self.seed)
 
     def test_set(self) -> BatchDataset[DetectionBatch]:
         """Batches of the test split as evaluation shows them."""
-        return BatchDataset(self.source("test"), self.eval_transform, collate_detection, self.seed)
+        return BatchDataset(self.samples("test"), self.eval_transform, collate_detection, self.seed)
 
     def prepare_image(self, image: NDArray[np.uint8], /) -> Tensor:
         """The tensor (3, h, w) that evaluation would make of one RGB picture (H, W, 3)."""

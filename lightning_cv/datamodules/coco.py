@@ -98,6 +98,7 @@ class CocoDetectionDataModule(_CocoFolder[CocoDetection], DetectionDataModule):
         cache: keep decoded pictures in memory.
         download: fetch COCO 2017 where files are missing; `root` must be named "coco".
         num_workers, eval_batch_size: loader processes, and images of a batch in evaluation (None: as in training).
+        proposals: boxes of likely objects, as for `VOCDetectionDataModule`.
     """
 
     fetched = ("train", "val", "annotations")
@@ -122,6 +123,7 @@ class CocoDetectionDataModule(_CocoFolder[CocoDetection], DetectionDataModule):
         download: bool = False,
         num_workers: int = 0,
         eval_batch_size: int | None = None,
+        proposals: str | None = None,
     ) -> None:
         splits = {"train": train, "val": val, "test": test}
         super().__init__(
@@ -129,6 +131,7 @@ class CocoDetectionDataModule(_CocoFolder[CocoDetection], DetectionDataModule):
         )
         self.train_transform, self.eval_transform = train_transform, eval_transform
         self.with_masks, self.keep_empty, self.keep_crowd = with_masks, keep_empty, keep_crowd
+        self.proposals = proposals
 
     def read(self, use: Use) -> CocoDetection:
         """The samples for "train", "val" or "test"."""

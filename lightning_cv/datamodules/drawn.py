@@ -10,7 +10,7 @@ from lightning_cv.datamodules.base import BatchDataset, DataModule
 from lightning_cv.datamodules.batches import collate_segmentation
 from lightning_cv.datamodules.voc import VOCDetectionDataModule, VOCSegmentationDataModule
 from lightning_cv.datasets.checksum import checksum_of_tensors
-from lightning_cv.datasets.drawn import DRAWN_CLASSES, DrawnLabels
+from lightning_cv.datasets.drawn import DRAWN_CLASSES, MOST_OBJECTS, DrawnLabels
 from lightning_cv.datasets.windows import TrainingWindows
 from lightning_cv.datasets.writers import drawn_folder, write_voc
 from lightning_cv.transforms import (
@@ -29,7 +29,7 @@ _TOLD = 8
 
 
 class DrawnDetectionDataModule(VOCDetectionDataModule):
-    """Boxes of drawn scenes: 10 classes, 1 to 8 overlapping objects a scene.
+    """Boxes of drawn scenes: 10 classes, 1 to 8 overlapping objects a scene, or another number.
 
     Args:
         root: data root; the scenes lie in its folder `drawn`.
@@ -37,7 +37,8 @@ class DrawnDetectionDataModule(VOCDetectionDataModule):
         size: of a scene in pixels.
         draw_seed: of the scenes; the run's seed does not touch them.
         train_transform, eval_transform: None for mirroring with slight colour gains, and for the scenes as they are.
-        batch_size, cache, num_workers, eval_batch_size: as for `VOCDetectionDataModule`.
+        batch_size, cache, num_workers, eval_batch_size, proposals: as for `VOCDetectionDataModule`.
+        max_objects: of a scene; 1 for localization.
     """
 
     def __init__(
@@ -54,10 +55,13 @@ class DrawnDetectionDataModule(VOCDetectionDataModule):
         cache: bool = True,
         num_workers: int = 0,
         eval_batch_size: int | None = None,
+        proposals: str | None = None,
+        max_objects: int = MOST_OBJECTS,
     ) -> None:
         self.counts, self.size, self.draw_seed = {"train": train, "val": val, "test": test}, size, draw_seed
+        self.max_objects = max_objects
         super().__init__(
-            str(drawn_folder(root, "voc", self.counts, size, draw_seed)),
+            str(drawn_folder(root, "voc", self.counts, size, draw_seed, max_objects)),
             train_transform or FlipOnly(jitter=0.1),
             eval_transform or DetectionEval(size),
             batch_size=batch_size,
@@ -66,11 +70,13 @@ class DrawnDetectionDataModule(VOCDetectionDataModule):
             cache=cache,
             num_workers=num_workers,
             eval_batch_size=eval_batch_size,
+            proposals=proposals,
+            single_object=max_objects == 1,
         )
 
     def prepare_data(self) -> None:
         """Draws the scenes unless they are there."""
-        write_voc(self.root, _YEAR, self.counts, self.draw_seed, self.size)
+        write_voc(self.root, _YEAR, self.counts, self.draw_seed, self.size, self.max_objects)
 
 
 class DrawnSegmentationDataModule(VOCSegmentationDataModule):

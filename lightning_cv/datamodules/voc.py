@@ -88,6 +88,8 @@ class VOCDetectionDataModule(_VOCFolder[VOCDetection], DetectionDataModule):
         cache: keep decoded pictures in memory.
         download: fetch the years that the lists name where their folders are missing.
         num_workers, eval_batch_size: loader processes, and images of a batch in evaluation (None: as in training).
+        proposals: boxes of likely objects for nets that need them: what `lightning-cv proposals build` wrote for all
+            splits in use, or an `.npz` (`datasets.proposals`).
     """
 
     def __init__(
@@ -108,12 +110,14 @@ class VOCDetectionDataModule(_VOCFolder[VOCDetection], DetectionDataModule):
         download: bool = False,
         num_workers: int = 0,
         eval_batch_size: int | None = None,
+        proposals: str | None = None,
     ) -> None:
         names = tuple(class_names) if class_names is not None else VOC_CLASSES
         splits = {"train": train, "val": val, "test": test}
         super().__init__(root, year, splits, names, cache, download, batch_size, num_workers, eval_batch_size)
         self.train_transform, self.eval_transform = train_transform, eval_transform
         self.keep_difficult, self.strict, self.single_object = keep_difficult, strict, single_object
+        self.proposals = proposals
         self.label_map: LabelMap = voc_box_labels(names)
 
     def files_of(self, use: str) -> list[Path]:

@@ -39,6 +39,9 @@ MIN_VISIBLE_FRACTION = 0.2
 MIN_VISIBLE_PIXELS = 16
 """An object of which fewer pixels can be seen is left out of the scene."""
 
+MOST_OBJECTS = 8
+"""Of a scene, where nothing else is asked for."""
+
 Points = NDArray[np.float64]
 Pixels = NDArray[np.float32]
 
@@ -61,7 +64,7 @@ def scene_seed(seed: int, split: str, index: int) -> int:
     return mix(seed, SPLITS.index(split), index)
 
 
-def draw_scene(seed: int | np.random.Generator, size: int = 128, max_objects: int = 8) -> DrawnScene:
+def draw_scene(seed: int | np.random.Generator, size: int = 128, max_objects: int = MOST_OBJECTS) -> DrawnScene:
     """One scene of `size` x `size` pixels with 1 to `max_objects` objects of radius 8 to 30 pixels in 128."""
     if size < 32:
         raise ValueError(f"a drawn scene needs at least 32 pixels a side, got {size}")

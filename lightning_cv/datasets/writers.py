@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lightning_cv.datasets.coco_writers import CocoPages
-from lightning_cv.datasets.drawn import DRAWN_CLASSES, SPLITS, DrawnScene, draw_scene, scene_seed
+from lightning_cv.datasets.drawn import DRAWN_CLASSES, MOST_OBJECTS, SPLITS, DrawnScene, draw_scene, scene_seed
 from lightning_cv.datasets.errors import DataError
 
 RECIPE_FILE = "recipe.json"
@@ -28,12 +28,22 @@ RECIPE_FILE = "recipe.json"
 Recipe = dict[str, Any]  # what json holds: numbers, names and counts by split
 
 
-def drawn_folder(root: str | Path, layout: str, counts: dict[str, int], size: int, seed: int) -> Path:
+def drawn_folder(
+    root: str | Path, layout: str, counts: dict[str, int], size: int, seed: int, max_objects: int = MOST_OBJECTS
+) -> Path:
     """Where scenes of a recipe lie below the data root: other counts, sizes and seeds lie beside each other."""
-    return Path(root) / "drawn" / "-".join([layout, f"{size}px", f"seed{seed}", *map(str, counts.values())])
+    objects = [] if max_objects == MOST_OBJECTS else [f"objects{max_objects}"]
+    return Path(root) / "drawn" / "-".join([layout, f"{size}px", f"seed{seed}", *objects, *map(str, counts.values())])
 
 
-def write_voc(root: str | Path, year: str, counts: dict[str, int], seed: int = 0, size: int = 128) -> Path:
+def write_voc(
+    root: str | Path,
+    year: str,
+    counts: dict[str, int],
+    seed: int = 0,
+    size: int = 128,
+    max_objects: int = MOST_OBJECTS,
+) -> Path:
     """The folder `root/VOCdevkit/VOC{year}` of drawn scenes: `counts` of them by split, of `size` pixels a side.
 
     JPEG of quality 95, xml with 1-based inclusive corners, class and object masks as palette PNG, lists of the splits
@@ -41,6 +51,8 @@ def write_voc(root: str | Path, year: str, counts: dict[str, int], seed: int = 0
     void pixels around the objects, so that the masks are exact; nothing is "difficult".
     """
     recipe = _recipe("voc", counts, seed, size) | {"year": year}
+    if max_objects != MOST_OBJECTS:
+        recipe["max_objects"] = max_objects
 
     def fill(folder: Path) -> None:
         devkit = folder / "VOCdevkit" / f"VOC{year}"
@@ -49,7 +61,7 @@ def write_voc(root: str | Path, year: str, counts: dict[str, int], seed: int = 0
         presence: dict[str, dict[str, set[int]]] = {}  # split -> image id -> labels in it
         for split in counts:
             presence[split] = {}
-            for index, scene in _scenes(split, counts[split], seed, size):
+            for index, scene in _scenes(split, counts[split], seed, size, max_objects):
                 image_id = f"{split}_{index:06d}"
                 _write_voc_image(devkit, f"VOC{year}", image_id, scene)
                 presence[split][image_id] = set(scene.labels.tolist())
@@ -92,9 +104,11 @@ def _recipe(layout: str, counts: dict[str, int], seed: int, size: int) -> Recipe
     return {"drawn": 1, "layout": layout, "counts": counts, "seed": seed, "size": size, "classes": list(DRAWN_CLASSES)}
 
 
-def _scenes(split: str, count: int, seed: int, size: int) -> Iterator[tuple[int, DrawnScene]]:
+def _scenes(
+    split: str, count: int, seed: int, size: int, max_objects: int = MOST_OBJECTS
+) -> Iterator[tuple[int, DrawnScene]]:
     for index in range(count):
-        yield index, draw_scene(scene_seed(seed, split, index), size)
+        yield index, draw_scene(scene_seed(seed, split, index), size, max_objects)
 
 
 def _write_once(root: Path, recipe: Recipe, fill: Callable[[Path], None]) -> None:

@@ -99,6 +99,7 @@ class Moved(NamedTuple):
     boxes: Boxes
     kept: NDArray[np.int64]
     masks: Masks | None = None
+    proposals: Boxes | None = None  # (P, 4), all of the sample's
 
 
 def prepare(
@@ -126,6 +127,13 @@ def prepare(
         target["crowd"] = torch.from_numpy(sample["crowd"][kept])
     if "areas" in sample:
         target["areas"] = torch.from_numpy(sample["areas"][kept])
+    if "proposals" in sample:
+        if objects.proposals is None:
+            raise ValueError(
+                f"image {sample['image_id']} has proposals, which only DetectionEval, FlipOnly, ShorterSideEval and "
+                "ShorterSideTrain move: use these as transforms"
+            )
+        target["proposals"] = torch.from_numpy(objects.proposals.astype(np.float32).reshape(-1, 4))
     if objects.masks is not None:
         target["masks"] = torch.from_numpy(objects.masks.copy())  # mirrored, its strides are negative
         if placement is not None:
@@ -137,7 +145,7 @@ def _with_pixels(objects: Moved) -> Moved:
     assert objects.masks is not None
     masks = objects.masks & box_masks(objects.boxes, *objects.masks.shape[1:])
     seen = masks.any(axis=(1, 2))
-    return Moved(objects.boxes[seen], objects.kept[seen], masks[seen])
+    return Moved(objects.boxes[seen], objects.kept[seen], masks[seen], objects.proposals)
 
 
 def masks_of(sample: DetectionSample, kept: NDArray[np.int64], lookup: Lookup) -> Masks | None:
@@ -149,17 +157,23 @@ def stretch_objects(sample: DetectionSample, height: int, width: int) -> tuple[M
     """All objects in the picture stretched to a size, and where it shows the file."""
     old_height, old_width = sample["image"].shape[:2]
     placement = Placement(width / old_width, height / old_height)
-    boxes = sample["boxes"] * np.array([placement.x_scale, placement.y_scale] * 2, np.float32)
-    boxes = np.clip(boxes, 0, np.array([width, height] * 2, np.float32))  # rounding may pass the edge
+    boxes = _stretched_boxes(sample["boxes"], placement, height, width)
+    proposals = _stretched_boxes(sample["proposals"], placement, height, width) if "proposals" in sample else None
     kept = all_objects(sample)
     lookup = Lookup(stretched(old_height, height), stretched(old_width, width))
-    return Moved(boxes, kept, masks_of(sample, kept, lookup)), placement
+    return Moved(boxes, kept, masks_of(sample, kept, lookup), proposals), placement
+
+
+def _stretched_boxes(boxes: Boxes, placement: Placement, height: int, width: int) -> Boxes:
+    stretched_boxes = boxes * np.array([placement.x_scale, placement.y_scale] * 2, np.float32)
+    return np.clip(stretched_boxes, 0, np.array([width, height] * 2, np.float32))  # rounding may pass the edge
 
 
 def mirror(image: Picture, objects: Moved) -> tuple[Picture, Moved]:
     """Picture and objects left to right."""
     masks = None if objects.masks is None else objects.masks[:, :, ::-1]
-    return image[:, ::-1], Moved(flip_boxes(objects.boxes, image.shape[1]), objects.kept, masks)
+    proposals = None if objects.proposals is None else flip_boxes(objects.proposals, image.shape[1])
+    return image[:, ::-1], Moved(flip_boxes(objects.boxes, image.shape[1]), objects.kept, masks, proposals)
 
 
 def flip_boxes(boxes: Boxes, width: int) -> Boxes:

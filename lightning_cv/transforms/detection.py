@@ -66,7 +66,7 @@ class FlipOnly(DetectionTransform):
         """The sample, mirrored or not."""
         rng = np.random.default_rng(seed)
         image = channel_gains(sample["image"], self.jitter, rng)
-        objects = Moved(sample["boxes"], all_objects(sample), sample.get("masks"))
+        objects = Moved(sample["boxes"], all_objects(sample), sample.get("masks"), sample.get("proposals"))
         if rng.random() < 0.5:
             image, objects = mirror(image, objects)
         return prepare(sample, image, objects)

@@ -165,7 +165,7 @@ def test_a_folder_that_was_not_drawn_is_left_alone(tmp_path):
 
 
 def test_a_broken_run_leaves_nothing(tmp_path, monkeypatch):
-    def fail_at_third(seed, size):
+    def fail_at_third(seed, size, max_objects):
         if seed == scene_seed(0, "train", 2):
             raise OSError(28, "No space left on device")
         return draw_scene(seed, size)

@@ -8,6 +8,7 @@ from lightning_cv.models.detection.proposers import WindowProposals
 from lightning_cv.models.detection.region_features import RoIAlign, TwoLinearHead
 from lightning_cv.models.detection.roi_heads import BoxBranch, MaskBranch
 from lightning_cv.models.detection.rpn import RPN
+from lightning_cv.models.detection.sliding_window import CropClassifier, SlidingWindowDetector
 from lightning_cv.models.detection.ssd import SSD
 from lightning_cv.models.detection.ssd_heads import SharedHead
 from lightning_cv.models.detection.ssd_vgg import SSD300, SSD512
@@ -22,12 +23,14 @@ __all__ = [
     "SSD512",
     "BoxBranch",
     "CornerNet",
+    "CropClassifier",
     "FastRCNN",
     "FasterRCNN",
     "MaskBranch",
     "MaskRCNN",
     "RoIAlign",
     "SharedHead",
+    "SlidingWindowDetector",
     "TinyYOLOv2",
     "TorchvisionDetector",
     "TwoLinearHead",
