@@ -5,7 +5,8 @@
   which lie ready for both. Seconds are the process's own on one thread, which other work on the machine disturbs least.
 - epochs: whole epochs of `segmentation/fcn_lite0_voc07` from VOC's files, its checkpoint included, and epochs of a loop
   written after torchvision's `references/segmentation` (its transforms, DataLoader, loss, log and checkpoint) on a copy
-  of the same net, the same files, batch, crop and loader workers. Seconds on a clock: run it where nothing else runs.
+  of the same net, the same files, batch, crop, optimizer and loader workers. Seconds on a clock: run it where nothing
+  else runs.
 
 Each part of theirs lies between two of ours and is compared with the mean of both.
 `python benchmarks/segmentation_step.py steps --config encoder_decoder_drawn`,
@@ -36,6 +37,7 @@ from torchvision.transforms import functional as TF
 
 from lightning_cv.cli.fit import launch
 from lightning_cv.datamodules import DrawnSegmentationDataModule
+from lightning_cv.models.backbones.normalise import Normalise
 
 BLOCK, READY, VOID = 10, 8, 255
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
@@ -122,7 +124,7 @@ class ReferenceLoop:
     """
 
     def __init__(self, net: nn.Module, root: str, batch: int, crop: int, base: int, workers: int) -> None:
-        self.net, self.crop, self.base = net.train(), crop, base
+        self.net, self.crop, self.base = normalised_outside(net.train()), crop, base
         sets = [
             VOCSegmentation(root, year="2007", image_set=split, transforms=self.prepared) for split in ("train", "val")
         ]
@@ -165,6 +167,15 @@ class ReferenceLoop:
             torch.save({name: part.state_dict() for name, part in kept.items()}, file)
 
 
+def normalised_outside(net: nn.Module) -> nn.Module:
+    """The net without its own first layer: torchvision's transforms normalise in the loader's workers."""
+    for parent in list(net.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, Normalise):
+                setattr(parent, name, nn.Identity())
+    return net
+
+
 def collated(samples: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """Torchvision's: a canvas of the largest size, 0 and void around, though crops share a size."""
     batches = []
@@ -203,7 +214,9 @@ def epochs(root: str, count: int, workers: int) -> None:
     turns.root, turns.workers = root, workers
     asked = ["--model.net.backbone.weights=null", f"--data.num_workers={workers}", f"--data.root={root}"]
     asked += ["--data.cache=false", f"--trainer.max_epochs={count}", f"--trainer.check_val_every_n_epoch={count}"]
-    asked += ["--trainer.callbacks+=segmentation_step.EpochTurns"]
+    sgd = "{class_path: torch.optim.SGD, init_args: {lr: 0.01, momentum: 0.9, weight_decay: 1.0e-4}}"
+    asked += ["--trainer.callbacks+=segmentation_step.EpochTurns", f"--model.optimizer={sgd}"]
+    asked += ["--trainer.gradient_clip_val=null"]
     with tempfile.TemporaryDirectory() as folder:
         launch("fit", ["--config", "segmentation/fcn_lite0_voc07", "--runs", folder, *asked, *NO_VALIDATION, *QUIET])
     told(segmentation_step.InTurns, "an epoch of VOC, seconds", "torchvision's loop")
