@@ -44,14 +44,26 @@ QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=
 NO_VALIDATION = ["--trainer.limit_val_batches=0"]
 
 
+class Repeated:
+    """Batches over and over."""
+
+    def __init__(self, batches: list[Any], steps: int) -> None:
+        self.batches, self.steps = batches, steps
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self.batches[step % len(self.batches)] for step in range(self.steps))
+
+
 class ReadyBatches(DrawnSegmentationDataModule):
-    """A few batches that lie ready, over and over."""
+    """A few batches that lie ready."""
 
     steps: ClassVar[int] = 0
 
     def train_dataloader(self) -> Any:
-        batches = list(islice(super().train_dataloader(), READY))
-        return [batches[step % READY] for step in range(self.steps)]
+        return Repeated(list(islice(super().train_dataloader(), READY)), self.steps)
 
 
 class InTurns(Callback):
@@ -84,7 +96,7 @@ class StepTurns(InTurns):
         groups = trainer.optimizers[0].param_groups
         self.optimizer = torch.optim.AdamW(self.net.parameters(), lr=groups[0]["lr"], weight_decay=0.05, fused=True)
         loader: Any = trainer.train_dataloader
-        self.batches = loader[:READY]
+        self.batches = loader.batches
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if batch_idx % BLOCK == 0:
