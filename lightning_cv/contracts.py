@@ -10,7 +10,7 @@ Letters: N images of a batch or boxes of an image; K classes; H, W height and wi
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, NotRequired, Protocol, TypedDict, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, NotRequired, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -226,9 +226,17 @@ class LabelMap(NamedTuple):
 class SegmentationNet(Protocol):
     """A net for semantic segmentation: any module that maps images to logits of the images' own size."""
 
-    def forward(self, images: Tensor, /) -> Tensor:
-        """Logits (N, K, H, W) of images (N, 3, H, W)."""
-        ...
+    if TYPE_CHECKING:
+
+        def forward(self, images: Tensor, /) -> Tensor:
+            """Logits (N, K, H, W) of images (N, 3, H, W)."""
+            ...
+
+    else:  # without types, which the command line would ask for: other libraries' nets often state none
+
+        def forward(self, images, /):
+            """Logits (N, K, H, W) of images (N, 3, H, W)."""
+            ...
 
 
 @runtime_checkable

@@ -26,7 +26,7 @@ from lightning_cv.cli.diagnose import constructor_words, explain, unknown_sectio
 from lightning_cv.cli.experiments import expand_configs
 from lightning_cv.cli.gpus import hide_missing_gpus
 from lightning_cv.cli.memory import keep_freed_memory
-from lightning_cv.cli.settings import Settings, checkpoint_to_test, differences, untrained, without_objects
+from lightning_cv.cli.settings import Settings, checkpoint_to_test, differences, of_training, untrained, without_objects
 from lightning_cv.cli.target import Target
 from lightning_cv.datamodules.base import DataModule
 from lightning_cv.errors import UserError
@@ -348,7 +348,7 @@ def _refuse_other_settings(asked: Settings, content: dict[str, Any], ckpt: str, 
         return
     parts = ("model", "seed_everything", "data") if verb == "fit" else ("model",)
     before, now = ({part: settings.get(part) for part in parts} for settings in (saved, asked))
-    changed = differences(before, now) if verb == "fit" else differences(untrained(before), untrained(now))
+    changed = differences(before, now) if verb == "fit" else differences(of_training(before), of_training(now))
     if changed:
         listed = "\n".join(f"  {change}" for change in changed[:3])
         more = f"\n  and {len(changed) - 3} more" if len(changed) > 3 else ""

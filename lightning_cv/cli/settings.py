@@ -77,17 +77,27 @@ def _item_name(item: Any, index: int) -> str:  # Any: an item of a YAML list
 
 
 def untrained(block: Any) -> Any:  # Any: a YAML tree
-    """The block without what does not touch a trained net: paths to pretrained weights, and the way it is used.
+    """The block without paths to pretrained weights of the net, which those of the checkpoint that is loaded replace.
 
-    Where a checkpoint is loaded, its own weights replace those; `inference` says how a net looks at images after it.
+    `inference` stays as it is: it may name a second net, whose weights no checkpoint of the first one holds.
     """
     if isinstance(block, dict):
         return {
-            key: None if key == "weights" and isinstance(value, str) else untrained(value)
+            key: None
+            if key == "weights" and isinstance(value, str)
+            else value
+            if key == "inference"
+            else untrained(value)
             for key, value in block.items()
-            if key != "inference"
         }
     return [untrained(item) for item in block] if isinstance(block, list) else block
+
+
+def of_training(block: Any) -> Any:  # Any: a YAML tree
+    """The block without what does not touch a trained net: weights to begin from, and how it looks at images after."""
+    if isinstance(block, dict):
+        return {key: of_training(value) for key, value in untrained(block).items() if key != "inference"}
+    return [of_training(item) for item in block] if isinstance(block, list) else block
 
 
 def without_objects(block: Any) -> Any:  # Any: a YAML tree

@@ -210,8 +210,12 @@ class VOCSegmentationDataModule(_VOCFolder[VOCSegmentation]):
         self.label_map: LabelMap = voc_mask_labels(("object",) if binary else names)
 
     def files_of(self, use: str) -> list[Path]:
-        """The class masks of the listed images, in their order."""
-        return [item.class_mask for item in self.listed(use, "Segmentation")]
+        """The class masks of the listed images, in their order; of windows also object masks and proposals."""
+        listed = self.listed(use, "Segmentation")
+        files = [item.class_mask for item in listed]
+        if self.windows is not None and use == "train":
+            files += [*(item.object_mask for item in listed), *self.windows.files()]
+        return files
 
     def read(self, use: str) -> VOCSegmentation:
         """The samples for "train", "val" or "test"."""

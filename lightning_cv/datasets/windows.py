@@ -4,6 +4,7 @@ Letters: M windows, N objects of an image, H, W its size. Boxes are x1, y1, x2, 
 """
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -92,6 +93,10 @@ class TrainingWindows(ABC):
     def chosen(self, boxes: Boxes, objects: Boxes) -> NDArray[np.int64]:
         """For each of those boxes the object that it is about, (M,), or -1 for none, which leaves it out."""
 
+    def files(self) -> list[Path]:
+        """What the windows are read from, besides masks."""
+        return []
+
     def of(self, source: ObjectSource) -> WindowedImages:
         """The windows of all images, in their order."""
         parts: list[Windows] = []
@@ -169,6 +174,10 @@ class ProposalWindows(TrainingWindows):
             )
         self.file, self.most, self.overlap, self.jitter, self.draw_seed = file, most, overlap, jitter, draw_seed
         self.proposals: dict[str, Boxes] | None = None
+
+    def files(self) -> list[Path]:
+        """The proposals."""
+        return [Path(self.file)] if self.file is not None else []
 
     def of(self, source: ObjectSource) -> WindowedImages:
         """The windows of all images, in their order."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_cv.contracts import LabelMap, SegmentationBatch, SegmentationNet, StepOutput
 from lightning_cv.ops.dense_inference import DenseInference
@@ -44,6 +44,8 @@ class SegModule(Task):
         loss: SegmentationLoss | None = None,
         inference: DenseInference | None = None,
     ) -> None:
+        if type(net).forward is nn.Module.forward:
+            raise ValueError(f"model.net: {type(net).__name__} is no SegmentationNet (contracts.py): it has no forward")
         super().__init__(net, optimizer, schedule, lr_scales, decay_scales)  # type: ignore[arg-type]  # no Module
         self.loss = CrossEntropyLoss() if loss is None else loss
         self.inference = inference

@@ -6,7 +6,7 @@ import yaml
 from jsonargparse import ArgumentParser
 from lightning.pytorch.callbacks import StochasticWeightAveraging
 
-from lightning_cv.cli.settings import as_tree, differences, flatten, without_objects
+from lightning_cv.cli.settings import as_tree, differences, flatten, of_training, untrained, without_objects
 
 SETTINGS = {
     "seed_everything": 1,
@@ -74,3 +74,15 @@ def joined(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in tree.items():
         flat |= joined(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return flat
+
+
+def test_a_trained_net_needs_no_weights_to_begin_from_and_keeps_its_way_to_look():
+    inference = {"class_path": "NetProduct", "init_args": {"weights": "second.ckpt"}}
+    net = {"class_path": "DeconvNet", "init_args": {"num_classes": 2, "weights": "first.ckpt"}}
+    block = {"init_args": {"net": net, "inference": inference, "losses": [{"weights": [1, 2]}]}}
+    kept = untrained(block)["init_args"]
+    assert kept["net"]["init_args"] == {"num_classes": 2, "weights": None}
+    assert kept["inference"] == inference
+    assert kept["losses"] == [{"weights": [1, 2]}]  # of a loss: numbers, no path
+    assert "inference" not in of_training(block)["init_args"]
+    assert of_training(block)["init_args"]["net"] == kept["net"]

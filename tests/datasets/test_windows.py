@@ -72,6 +72,7 @@ def test_proposals_of_a_file_are_taken_where_they_overlap_an_object_and_show_all
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     windows = ProposalWindows(str(file), most=4, context=1.0, balance=False).of(TwoObjects())
     # overlaps by hand: 1; 40/56; 40/600; 16/24 of the second object; the fifth is not among the best 4
+    assert ProposalWindows(str(file)).files() == [file]
     assert windows.windows.boxes.tolist() == [boxes[0], boxes[1], boxes[3]]
     assert windows.windows.labels.tolist() == [3, 3, 1]
     assert set(np.unique(windows[1]["mask"]).tolist()) == {1, 3}
@@ -187,5 +188,6 @@ def test_a_data_module_trains_on_windows_and_tests_on_images(windows, tmp_path):
     labels = module.train_set().source.windows.labels
     assert len(set(np.bincount(labels)[np.unique(labels)].tolist())) == 1
     assert set(labels.tolist()) <= {value for i in range(6) for value in np.unique(whole[i]["mask"]).tolist()}
+    assert [len(module.files_of(use)) for use in ("train", "val")] == [12, 2]  # object masks, too
     repeated = module.train_set()[[Draw(0, index) for index in range(4)]]
     assert torch.equal(repeated["images"], batch["images"])

@@ -127,7 +127,7 @@ def test_a_finer_net_goes_on_from_a_coarser_ones_checkpoint(tmp_path):
         FCNVGG(**SMALL, weights=str(tmp_path / "none.ckpt"))
 
 
-@pytest.mark.parametrize("bad", [{"stride": 4}, {"padding": 0}, {"num_classes": 1}])
+@pytest.mark.parametrize("bad", [{"stride": 4}, {"padding": 0}, {"num_classes": 0}])
 def test_what_cannot_be_is_refused(bad):
     with pytest.raises(ValueError, match="FCNVGG"):
         FCNVGG(**{**SMALL, **bad})

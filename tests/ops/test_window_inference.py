@@ -5,9 +5,10 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
+from jsonargparse import ArgumentParser
 from torch import nn
 
-from lightning_cv.ops.dense_inference import Averaged, Tiles
+from lightning_cv.ops.dense_inference import Averaged, DenseInference, Tiles
 from lightning_cv.ops.net_product import NetProduct
 from lightning_cv.ops.window_inference import FileWindows, GridWindows, WindowMax, WindowSource
 from lightning_cv.tasks import SegModule
@@ -141,3 +142,17 @@ def test_what_cannot_be_is_refused(tmp_path):
         WindowMax(0)
     with pytest.raises(ValueError, match="FileWindows"):
         FileWindows("x", most=0)
+
+
+def test_a_configuration_can_build_them():
+    net = {"class_path": "lightning_cv.models.FullResolution", "init_args": {"num_classes": 3, "width": 2, "depth": 1}}
+    place = "lightning_cv.ops.window_inference."
+    grid = {"class_path": f"{place}GridWindows", "init_args": {"shares": [0.5], "whole": False}}
+    windows = {"class_path": f"{place}WindowMax", "init_args": {"size": 8, "windows": grid}}
+    product = {"class_path": "lightning_cv.ops.net_product.NetProduct", "init_args": {"net": net, "first": windows}}
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(DenseInference, "inference")
+    built = parser.instantiate(parser.parse_object({"inference": product})).inference
+    assert built.first.windows.shares == (0.5,)
+    with torch.no_grad():
+        assert built(nn.Conv2d(3, 3, 1), torch.rand(1, 3, 16, 16)).shape == (1, 3, 16, 16)

@@ -10,7 +10,7 @@ from torch import nn
 
 from lightning_cv.callbacks import SegmentationMetrics
 from lightning_cv.checkpoints import load_checkpoint
-from lightning_cv.contracts import LabelMap
+from lightning_cv.contracts import LabelMap, SegmentationNet
 from lightning_cv.ops.segmentation_losses import CrossEntropyLoss
 from lightning_cv.tasks import SegModule, Task
 
@@ -174,3 +174,20 @@ def test_masks_of_several_labels_are_refused():
     assert CrossEntropyLoss()(task(batch["images"]), labels).isfinite()
     with pytest.raises(ValueError, match=r"needs class masks \(N, H, W\), got \(2, 2, 16, 16\)"):
         task.training_step(batch | {"masks": labels}, 0)
+
+
+class Untyped(nn.Conv2d):
+    """As other libraries write their nets."""
+
+    def forward(self, x):
+        return super().forward(x)
+
+
+def test_a_net_without_types_is_taken_and_one_without_a_forward_is_named():
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--net", type=SegmentationNet)
+    arguments = {"in_channels": 3, "out_channels": 2, "kernel_size": 1}
+    net = {"class_path": f"{__name__}.Untyped", "init_args": arguments}
+    SegModule(parser.instantiate(parser.parse_object({"net": net})).net, torch.optim.SGD)
+    with pytest.raises(ValueError, match=r"Module is no SegmentationNet \(contracts\.py\): it has no forward"):
+        SegModule(nn.Module(), torch.optim.SGD)

@@ -45,7 +45,7 @@ class FCNVGG(nn.Module):
     release: images are RGB from 0 to 1, whose means the net takes off itself.
 
     Args:
-        num_classes: K, background counted.
+        num_classes: K, background counted; 1 for background and object by one logit.
         stride: 32, 16 or 8.
         padding: around the image; with 1 all convolutions but fc6 keep the size, and fc6 is padded to keep it too.
         skip_scales: factors on the maps of pool4 and pool3 before they are scored: 1 and 1 for training in stages,
@@ -76,10 +76,8 @@ class FCNVGG(nn.Module):
         super().__init__()
         if stride not in (8, 16, 32):
             raise ValueError(f"FCNVGG: stride is 32, 16 or 8, got {stride}")
-        if padding < 1 or num_classes < 2:
-            raise ValueError(
-                f"FCNVGG: padding is at least 1 and num_classes counts background too, got {padding} and {num_classes}"
-            )
+        if padding < 1 or num_classes < 1:
+            raise ValueError(f"FCNVGG: padding and num_classes are at least 1, got {padding} and {num_classes}")
         self.num_classes, self.stride, self.skip_scales = num_classes, stride, skip_scales
         self.normalise = Normalise(mean, std)
         channels = [width * growth for growth in GROWTH]

@@ -1,0 +1,199 @@
+"""Every segmentation system of the lecture on the same drawn scenes after the same budget: the table of the README.
+
+Each system is an experiment of `experiments/segmentation` trained in a process of its own, then tested on the same 300
+scenes of 128 pixels that no training saw. The budget is of CPU-seconds, those of the process and its children together,
+looked at after each batch: machines are shared, and seconds on a clock would count what others do. The default of 600
+is five minutes on two idle cores. Reading data and what callbacks do counts; starting, drawing scenes and the test do
+not. The learning rate follows the experiments' schedule (warm-up of 5 %, cosine down to 1 %) over the share of the
+budget that is used, in place of the share of steps, so that it ends where the budget does; else all settings are the
+experiments', but for 8,000 scenes to train on. A system of two stages has half the budget for each.
+
+GMACs are half of what torch's FlopCounterMode counts for one scene, images/s the prediction of one scene at a time on
+two threads, the median of 15; both with the experiment's way to look (DeconvNet's stages look at windows of a scene).
+
+`python benchmarks/segmentation_table.py --folder FOLDER` goes on where it stopped: what `FOLDER/SYSTEM.json` holds is
+not done again. Run it where nothing else runs; `--systems fcn deconvnet` does only these, and
+`--budget-cpu-seconds 10` tries it out.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from torch.utils.flop_counter import FlopCounterMode
+
+from lightning_cv.schedules import WarmupCosine
+
+SIZE, REPEATS = 128, 15
+SCHEDULE = WarmupCosine(warmup=0.05, final=0.01)
+SCENES = ["--data.train=8000", "--data.val=300", "--data.test=300", f"--data.size={SIZE}", "--data.draw_seed=0"]
+
+
+class System(NamedTuple):
+    """A row: its name, the experiments that are its stages, and what to ask of each."""
+
+    title: str
+    stages: tuple[str, ...]
+    asked: tuple[str, ...] = ()
+
+
+def _upsampler(title: str, name: str) -> System:
+    asked = f"--model.net.upsample=lightning_cv.models.segmentation.{name}"
+    return System(f"encoder-decoder, {title}", ("encoder_decoder_drawn",), (asked,))
+
+
+SYSTEMS = {
+    "sliding_window": System("sliding window, every 4th pixel", ("sliding_window_drawn",)),
+    "full_resolution": System("convolutions at full resolution", ("full_resolution_drawn",)),
+    "fcn_vgg": System("FCN-8s on VGG-16, narrow", ("fcn_vgg_drawn",)),
+    "fcn": System("FCN on a feature pyramid", ("fcn_drawn",)),
+    "deconvnet": System("DeconvNet, whole scenes", ("deconvnet_drawn",)),
+    "deconvnet_stages": System("DeconvNet, two stages, windows", ("deconvnet_stage1_drawn", "deconvnet_stage2_drawn")),
+    "nearest": _upsampler("nearest", "Nearest"),
+    "bed_of_nails": _upsampler("bed of nails", "BedOfNails"),
+    "max_unpool": _upsampler("max unpooling", "MaxUnpool"),
+    "bilinear": _upsampler("bilinear", "Bilinear"),
+    "transposed": _upsampler("transposed convolution", "TransposedConv"),
+    "pixel_shuffle": _upsampler("pixel shuffle", "PixelShuffle"),
+    "dilated": System("dilated convolutions", ("dilated_drawn",)),
+    "smp_unet": System("U-Net (segmentation-models-pytorch)", ("smp_unet_drawn",)),
+    "smp_deeplabv3plus": System("DeepLabV3+ (segmentation-models-pytorch)", ("smp_deeplabv3plus_drawn",)),
+}
+
+
+def cpu_seconds() -> float:
+    """Of this process, all its threads, and its children that have ended."""
+    return sum(os.times()[:4])
+
+
+class CPUBudget(Callback):
+    """Ends training when it has used its CPU-seconds, and sets the learning rate by the share that is used."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.begun = cpu_seconds()
+        self.rates = [group["lr"] for group in trainer.optimizers[0].param_groups]
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        factor = SCHEDULE(min(1.0, (cpu_seconds() - self.begun) / self.seconds))
+        for group, rate in zip(trainer.optimizers[0].param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if cpu_seconds() - self.begun >= self.seconds:
+            trainer.should_stop = True
+
+
+def train(system: System, budget: float, folder: Path) -> Path:
+    """The last checkpoint of a system's last stage."""
+    from lightning_cv.cli.fit import launch
+
+    checkpoint: Path | None = None
+    for stage in system.stages:
+        seconds = budget / len(system.stages)
+        callback = f"{{class_path: segmentation_table.CPUBudget, init_args: {{seconds: {seconds}}}}}"
+        asked = [*SCENES, *system.asked, "--model.schedule=null", f"--trainer.callbacks+={callback}"]
+        asked += ["--trainer.max_epochs=-1", "--trainer.min_epochs=0", "--trainer.limit_val_batches=0"]
+        asked += [] if checkpoint is None else [f"--model.net.weights={checkpoint}"]
+        run = folder / stage
+        launch("fit", ["--config", f"segmentation/{stage}", "--run_dir", str(run), *asked, *QUIET])
+        checkpoint = run / "checkpoints" / "last.ckpt"
+    assert checkpoint is not None
+    return checkpoint
+
+
+QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
+
+
+def measure(checkpoint: Path, threads: int) -> dict[str, float]:
+    """Parameters, GMACs and images/s of a trained system."""
+    from lightning_cv.cli.predictor import load_model
+
+    task: Any = load_model(checkpoint, "cpu").task  # a SegModule
+    scene = torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    torch.set_num_threads(threads)
+    with torch.inference_mode():
+        with FlopCounterMode(display=False) as counter:
+            task.predict_step(scene)
+        times = []
+        for _ in range(REPEATS + 3):
+            begun = time.perf_counter()
+            task.predict_step(scene)
+            times.append(time.perf_counter() - begun)
+    return {
+        "parameters": sum(parameter.numel() for parameter in task.net.parameters()),
+        "gmacs": counter.get_total_flops() / 2e9,
+        "images_per_s": 1 / statistics.median(times[3:]),
+    }
+
+
+def one_system(name: str, budget: float, threads: int, place: Path) -> None:
+    """Train, test and measure one system; its figures as JSON."""
+    from lightning_cv.cli.fit import launch
+
+    torch.set_num_threads(threads)
+    with tempfile.TemporaryDirectory() as scratch:
+        begun = time.perf_counter()
+        checkpoint = train(SYSTEMS[name], budget, Path(scratch))
+        seconds = time.perf_counter() - begun
+        tested = launch("test", ["--ckpt", str(checkpoint), "--run_dir", str(Path(scratch) / "test"), *QUIET])
+        steps = torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"]
+        figures = {"miou": tested.metrics["test/miou"], "steps": steps, "seconds": seconds, "budget": budget}
+        figures |= measure(checkpoint, threads)
+    part = place.with_suffix(".part")
+    part.write_text(json.dumps({"title": SYSTEMS[name].title, **figures}, indent=1))
+    part.replace(place)
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    """The rows in Markdown, in the order of the systems."""
+    lines = ["| system | parameters | GMACs | images/s | steps | mIoU |", "| --- | --- | --- | --- | --- | --- |"]
+    for row in found:
+        lines.append(
+            f"| {row['title']} | {row['parameters'] / 1e6:.2f} M | {row['gmacs']:.2f} | {row['images_per_s']:.1f} "
+            f"| {row['steps']:,} | {row['miou']:.3f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path("runs/segmentation_table"), help="of the figures")
+    parser.add_argument("--budget-cpu-seconds", type=float, default=600.0)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--systems", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS))
+    parser.add_argument("--one", choices=list(SYSTEMS), help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.one:
+        one_system(asked.one, asked.budget_cpu_seconds, asked.threads, asked.folder / f"{asked.one}.json")
+        return
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    for name in asked.systems:
+        place = asked.folder / f"{name}.json"
+        if place.exists() and json.loads(place.read_text())["budget"] == asked.budget_cpu_seconds:
+            print(f"{name}: done before", flush=True)
+            continue
+        command = [sys.executable, __file__, "--one", name, f"--folder={asked.folder.resolve()}"]
+        command += [f"--threads={asked.threads}", f"--budget-cpu-seconds={asked.budget_cpu_seconds}"]
+        with (asked.folder / f"{name}.txt").open("w") as log:
+            done = subprocess.run(command, env=os.environ | {"WANDB_MODE": "disabled"}, stdout=log, stderr=log)
+        print(f"{name}: {'done' if done.returncode == 0 else f'failed, see {log.name}'}", flush=True)
+    found = [asked.folder / f"{name}.json" for name in SYSTEMS]
+    print(table([json.loads(place.read_text()) for place in found if place.exists()]))
+
+
+if __name__ == "__main__":
+    main()
