@@ -144,7 +144,9 @@ class BoxBranch(nn.Module):
             deltas, torch.cat(list(proposals))[:, None].expand(-1, self.num_classes, 4), self.delta_scale
         )
         found = []
-        for box, score, (height, width) in zip(boxes.split(counts), scores.split(counts), sizes, strict=True):
+        for box, score, (height, width) in zip(
+            torch.split(boxes, counts), torch.split(scores, counts), sizes, strict=True
+        ):
             box = clip_boxes(box, height, width)  # (P, K, 4)
             large = (box[..., 2:] - box[..., :2] >= MIN_SIDE).all(dim=-1)
             found.append(
@@ -241,7 +243,7 @@ class MaskBranch(nn.Module):
         labels = torch.cat([one["labels"] for one in found])
         squares = logits[torch.arange(len(labels), device=labels.device), labels - 1].sigmoid()  # (R, M, M)
         paste = paste_masks_in_whole_pixels if self.whole_pixels else paste_masks
-        parts = squares.split([len(one["labels"]) for one in found])
+        parts = torch.split(squares, [len(one["labels"]) for one in found])
         return [
             {**one, "masks": paste(part, one["boxes"], height, width, self.threshold)}
             for one, part in zip(found, parts, strict=True)

@@ -99,7 +99,7 @@ class RPN(nn.Module):
             hidden = F.relu(self.conv(x))
             logits.append(self.objectness(hidden).permute(0, 2, 3, 1).flatten(1).float())
             deltas.append(self.deltas(hidden).permute(0, 2, 3, 1).reshape(len(x), -1, 4).float())
-        return Regions(logits, deltas, list(anchors.split([x.shape[1] for x in logits])))
+        return Regions(logits, deltas, list(torch.split(anchors, [x.shape[1] for x in logits])))
 
     def losses(self, regions: Regions, objects: list[Objects]) -> dict[str, Tensor]:
         """Scalars `rpn_objectness` and `rpn_box`, each divided by the number of anchors that count (at least 1).
