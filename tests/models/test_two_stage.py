@@ -8,6 +8,7 @@ from two_stage_nets import CLASSES, batch, empty, faster_rcnn, features, mask_rc
 from lightning_cv.contracts import Detector, ProposalDetector
 from lightning_cv.models import FPN, FasterRCNN, FastRCNN, RoIAlign, SmallBackbone, TwoLinearHead, WindowProposals
 from lightning_cv.models.backbones import TimmBackbone, VGG16Backbone
+from lightning_cv.models.detection.delta_spread import DeltaSpread
 from lightning_cv.models.detection.objects import Objects, objects_of
 from lightning_cv.models.detection.proposers import StoredProposer
 from lightning_cv.models.detection.region_features import RoIPool, TimmStageHead, TruncatedLinear, truncated_svd
@@ -189,6 +190,35 @@ def test_the_second_stage_by_hand() -> None:
     losses = branch.losses([], samples, [truth])
     assert losses["classifier"].item() == pytest.approx(torch.tensor(4.0).log().item())
     assert losses["box"].item() == pytest.approx((1.0 - 0.5) / 2)  # 0.1 of the width is 1 in units of the spread
+
+
+def test_deltas_are_normalised_class_by_class_once_measured() -> None:
+    numbers = torch.Generator().manual_seed(0)
+    spread = DeltaSpread(3, (0.1, 0.1, 0.2, 0.2), measured=2)
+    first = torch.randn(40, 4, generator=numbers) * 0.3 + 1
+    labels = torch.tensor([1] * 35 + [2] * 5)
+    for rows in (slice(0, 20), slice(20, 40)):
+        spread.measure(first[rows], labels[rows])
+    spread.measure(first + 100, labels)  # too late
+    found = spread.normalise(first, labels)
+    assert found[:35].mean(0).abs().max() < 1e-5
+    torch.testing.assert_close(found[:35].std(0, unbiased=False), torch.ones(4), atol=1e-4, rtol=0)
+    torch.testing.assert_close(found[35:], first[35:] / torch.tensor([0.1, 0.1, 0.2, 0.2]))  # too few to be measured
+    said = torch.zeros(1, 3, 4)
+    said[0, 0] = found[3]
+    torch.testing.assert_close(spread.restore(said)[0, 0], first[3])
+    assert spread.state_dict().keys() == {"steps", "counts", "sums", "squares"}
+    assert not DeltaSpread(3, (1.0, 1.0, 1.0, 1.0)).state_dict()
+
+
+def test_only_training_measures_deltas() -> None:
+    net, (images, targets) = faster_rcnn(64), batch()
+    net.boxes.spread = DeltaSpread(CLASSES, (0.1, 0.1, 0.2, 0.2), measured=5)
+    net.eval().losses(images, targets)
+    assert net.boxes.spread.steps == 0
+    net.train().losses(images, targets)
+    assert net.boxes.spread.steps == 1
+    assert net.boxes.spread.counts.sum() > 0
 
 
 def test_objects_are_regions_too_unless_told_otherwise() -> None:

@@ -14,12 +14,9 @@ from torchvision.ops import batched_nms
 from lightning_cv.models.detection.objects import Objects
 from lightning_cv.ops.anchors import AnchorSet, RegionAnchors
 from lightning_cv.ops.box_losses import SmoothL1Loss
-from lightning_cv.ops.boxes import clip_boxes, decode_deltas, encode_deltas, iou
+from lightning_cv.ops.boxes import PLAIN_SCALE, clip_boxes, decode_deltas, encode_deltas, iou
 from lightning_cv.ops.matching import IGNORED, match_rpn
 from lightning_cv.ops.sampling import balanced_sample
-
-PLAIN_SCALE = (1.0, 1.0, 1.0, 1.0)
-"""The deltas of proposals are not brought to a spread of 1."""
 
 
 class Regions(NamedTuple):
