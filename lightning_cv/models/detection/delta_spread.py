@@ -41,7 +41,7 @@ class DeltaSpread(nn.Module):
     @torch.no_grad()
     def measure(self, deltas: Tensor, labels: Tensor) -> None:
         """Count deltas (P, 4) of positive regions with labels (P,), 1 to K, unless enough steps were."""
-        if self.steps >= self.measured:
+        if self.measured == 0 or self.steps >= self.measured:
             return
         self.steps += 1
         self.counts.index_add_(0, labels - 1, torch.ones_like(deltas[:, :1]))
