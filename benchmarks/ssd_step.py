@@ -35,13 +35,13 @@ def theirs() -> TorchvisionSSD:
     )  # fmt: skip
 
 
-def scenes(batch: int, device: str) -> tuple[Tensor, list[DetectionTarget]]:
+def scenes(batch: int, device: str, size: int = SIZE) -> tuple[Tensor, list[DetectionTarget]]:
     """Images and, as in VOC, 1 to 6 objects in each."""
     generator = torch.Generator().manual_seed(0)
     targets: list[DetectionTarget] = []
     for index in range(batch):
         count = int(torch.randint(1, 7, (), generator=generator))
-        corner = torch.rand(count, 2, generator=generator) * 200
+        corner = torch.rand(count, 2, generator=generator) * (size - 100)
         side = 20 + torch.rand(count, 2, generator=generator) * 80
         targets.append(
             {
@@ -49,10 +49,10 @@ def scenes(batch: int, device: str) -> tuple[Tensor, list[DetectionTarget]]:
                 "boxes": torch.cat([corner, corner + side], dim=1).to(device),
                 "labels": torch.randint(1, CLASSES + 1, (count,), generator=generator).to(device),
                 "difficult": torch.zeros(count, dtype=torch.bool, device=device),
-                "original_size": (SIZE, SIZE),
+                "original_size": (size, size),
             }
         )
-    return torch.rand(batch, 3, SIZE, SIZE, generator=generator).to(device), targets
+    return torch.rand(batch, 3, size, size, generator=generator).to(device), targets
 
 
 def training(net: nn.Module, losses: Callable[[], dict[str, Tensor]]) -> Callable[[], None]:

@@ -20,12 +20,22 @@ LARGE = 10_000_000
 
 
 def net_block(path: Path) -> dict[str, Any]:
-    blocks: dict[str, Any] = {}
+    block: dict[str, Any] = {}
     for file in with_bases(path):
-        blocks |= read_yaml(file).get("model", {}).get("init_args", {})
-    block = blocks["net"]
-    assert isinstance(block, dict)
+        block = laid_over(block, read_yaml(file).get("model", {}).get("init_args", {}).get("net", {}))
+    assert block
     return block
+
+
+def laid_over(old: Any, new: Any) -> Any:
+    """A block with what a later file says of it: another class drops the arguments of the first."""
+    if (
+        not isinstance(old, dict)
+        or not isinstance(new, dict)
+        or new.get("class_path", old.get("class_path")) != old.get("class_path")
+    ):
+        return new
+    return old | {key: laid_over(old.get(key), value) for key, value in new.items()}
 
 
 def build(block: dict[str, Any]) -> nn.Module:

@@ -23,6 +23,17 @@ COUNTS = {
     "detection/yolo_v2_tiny_voc": 15_861_773,
     # two hourglasses of 92,134,400 each; the released code prints this number as it starts
     "detection/cornernet_coco": 201_035_212,
+    # VGG-16's 14,714,688, fc6 and fc7 102,764,544 + 16,781,312, and 4097 weights for each of 21 classes and 80 deltas
+    "detection/fast_rcnn_vgg16_voc": 134_674_341,
+    "detection/fast_rcnn_vgg16_voc0712": 134_674_341,
+    # that, a 3x3 convolution of 512 channels, and 513 weights for each of 9 scores and 36 deltas of a cell
+    "detection/faster_rcnn_vgg16_voc": 137_057_234,
+    "detection/faster_rcnn_vgg16_voc0712": 137_057_234,
+    # torchvision's 41,755,286 and 44,401,393 with 91 outputs, less 10 of 5 x 1025 weights (and of 257 for masks), less
+    # 4 x 1025 for the background's box (and 257 for its mask); with 53,120 of batch norms, which torchvision calls no
+    # parameters
+    "detection/faster_rcnn_r50_fpn_coco": 41_755_286 - 10 * 5 * 1025 - 4 * 1025 + 53_120,
+    "instance/mask_rcnn_r50_fpn_coco": 44_401_393 - 10 * (5 * 1025 + 257) - 4 * 1025 - 257 + 53_120,
 }
 
 

@@ -13,6 +13,9 @@ from torchvision.ops import box_iou
 DELTA_SCALE = (0.1, 0.1, 0.2, 0.2)
 """Standard deviation that the four deltas are brought to 1 by (SSD's "variances", Liu et al. 2016, released code)."""
 
+PLAIN_SCALE = (1.0, 1.0, 1.0, 1.0)
+"""Deltas as they are, such as those of region proposals."""
+
 _MAX_LOG_SIZE = math.log(1000 / 16)
 """A decoded side is at most 62.5 times its anchor's: exp of an untrained output must not overflow."""
 

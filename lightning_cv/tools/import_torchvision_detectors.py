@@ -62,7 +62,7 @@ def our_names(state: Mapping[str, Tensor], classes: Sequence[int]) -> dict[str, 
         if new.startswith("boxes.classifier"):
             value = value[[0, *classes]]
         elif new.startswith("boxes.deltas"):
-            value = value.unflatten(0, (-1, 4))[list(classes)].flatten(0, 1)
+            value = value.view(-1, 4, *value.shape[1:])[list(classes)].flatten(0, 1)
         elif new.startswith("masks.logits"):
             value = value[list(classes)]
         renamed[new] = value
@@ -170,7 +170,7 @@ def net_block(with_masks: bool) -> dict[str, Any]:
     return _block("models.MaskRCNN" if with_masks else "models.FasterRCNN", **parts)
 
 
-def _block(name: str, **arguments: Any) -> dict[str, Any]:  # Any: values of a YAML
+def _block(name: str, /, **arguments: Any) -> dict[str, Any]:  # Any: values of a YAML
     return {"class_path": f"lightning_cv.{name}", "init_args": arguments}
 
 

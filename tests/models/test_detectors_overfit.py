@@ -1,4 +1,4 @@
-"""Single-stage detectors of experiments learn four drawn images by heart, from the file to VOC's figure."""
+"""Detectors of experiments learn four drawn images by heart, from the file to VOC's figure."""
 
 from pathlib import Path
 
@@ -9,11 +9,15 @@ from experiment_nets import build, net_block, small_experiments
 from lightning_cv.cli.experiments import experiment_name
 from lightning_cv.contracts import DetectionTarget, Detector
 from lightning_cv.datasets.drawn import draw_scene
+from lightning_cv.metrics.coco import mask_figures
 from lightning_cv.metrics.detection import VOCMeanAP
 
 STEPS = 250
-NAMES = {"ssd_drawn", "ssd300_drawn", "ssd300_fpn_drawn", "ssd_focal_drawn", "fcos_drawn", "retinanet_drawn"}
-SINGLE_STAGE = [path for path in small_experiments() if path.stem in NAMES]
+NAMES = {
+    "ssd_drawn", "ssd300_drawn", "ssd300_fpn_drawn", "ssd_focal_drawn", "fcos_drawn", "retinanet_drawn",
+    "fast_rcnn_drawn", "faster_rcnn_drawn", "mask_rcnn_drawn",
+}  # fmt: skip
+DETECTORS = [path for path in small_experiments() if path.stem in NAMES]
 
 
 def scenes() -> tuple[torch.Tensor, list[DetectionTarget]]:
@@ -26,6 +30,7 @@ def scenes() -> tuple[torch.Tensor, list[DetectionTarget]]:
             "labels": torch.as_tensor(scene.labels),
             "difficult": torch.zeros(len(scene.labels), dtype=torch.bool),
             "original_size": (128, 128),
+            "masks": torch.as_tensor(scene.instance_masks),
         }
         for number, scene in enumerate(drawn)
     ]
@@ -33,7 +38,7 @@ def scenes() -> tuple[torch.Tensor, list[DetectionTarget]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", SINGLE_STAGE, ids=experiment_name)
+@pytest.mark.parametrize("path", DETECTORS, ids=experiment_name)
 def test_four_images_are_learned_by_heart(path: Path) -> None:
     torch.manual_seed(0)
     net = build(net_block(path)).to(memory_format=torch.channels_last)
@@ -47,6 +52,8 @@ def test_four_images_are_learned_by_heart(path: Path) -> None:
         optimizer.step()
         schedule.step()
     net.eval()
-    metric = VOCMeanAP(net.num_classes)
+    metric = VOCMeanAP(net.num_classes, masks=True)
     metric.update(net.detect(images), targets, images.shape[-2:])
     assert metric.compute() >= 0.95
+    if path.stem == "mask_rcnn_drawn":
+        assert mask_figures(list(metric.records.values()), net.num_classes).figures["AP50"] >= 0.9

@@ -6,6 +6,7 @@ Letters: N images, R regions of all images, C channels, S cells a side.
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 import timm
 import torch
@@ -176,7 +177,8 @@ class TwoLinearHead(RegionHead):
     def forward(self, cells: Tensor, /) -> Tensor:
         """The vector of each region."""
         x = self.dropout(F.relu(self.fc6(cells.flatten(1))))
-        return self.dropout(F.relu(self.fc7(x)))
+        out: Tensor = self.dropout(F.relu(self.fc7(x)))
+        return out
 
 
 class TimmStageHead(RegionHead):
@@ -206,7 +208,7 @@ class TimmStageHead(RegionHead):
         if weights is not None:
             net.load_state_dict(timm_state(weights))
         self.stages = nn.Sequential(*(net.get_submodule(stage) for stage in stages))
-        self.out_features = int(net.num_features)
+        self.out_features = cast(int, net.num_features)
         self.freeze_norm = freeze_norm
         if freeze_norm:
             for module in self._norms():

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_cv.contracts import Detections
+from lightning_cv.models.detection.delta_spread import DeltaSpread
 from lightning_cv.models.detection.objects import Objects
 from lightning_cv.models.detection.region_features import (
     RegionHeadMaker,
@@ -20,7 +21,7 @@ from lightning_cv.models.detection.region_features import (
     TwoLinearHead,
 )
 from lightning_cv.ops.box_losses import SmoothL1Loss
-from lightning_cv.ops.boxes import DELTA_SCALE, clip_boxes, decode_deltas, encode_deltas, iou
+from lightning_cv.ops.boxes import DELTA_SCALE, PLAIN_SCALE, clip_boxes, decode_deltas, encode_deltas, iou
 from lightning_cv.ops.masks import mask_targets, paste_masks, paste_masks_in_whole_pixels
 from lightning_cv.ops.matching import NO_MATCH, match_regions
 from lightning_cv.ops.nms import class_wise_nms
@@ -53,7 +54,8 @@ class BoxBranch(nn.Module):
         positive, background: overlaps of regions that count, see `match_regions`. Background from 0.1 is Fast R-CNN's;
             Faster R-CNN's begins at 0.
         add_objects: in training, the objects themselves are regions, too.
-        delta_scale: spread of the deltas that they are divided by, see `encode_deltas`.
+        delta_scale: spread of the deltas, by which they are divided.
+        measured: training steps in which mean and spread of each class are measured instead, see `DeltaSpread`.
         beta: see `SmoothL1Loss`.
         score_threshold: a detection's least score.
         nms_threshold: overlap above which the weaker of two detections of a class goes.
@@ -73,6 +75,7 @@ class BoxBranch(nn.Module):
         background: tuple[float, float] = (0.1, 0.5),
         add_objects: bool = True,
         delta_scale: tuple[float, float, float, float] = DELTA_SCALE,
+        measured: int = 0,
         beta: float = 1.0,
         score_threshold: float = 0.05,
         nms_threshold: float = 0.3,
@@ -84,7 +87,7 @@ class BoxBranch(nn.Module):
         self.head = head(_read_channels(channels, self.reader), self.reader.size)
         self.samples, self.positive_share, self.add_objects = samples, positive_share, add_objects
         self.positive, self.background = positive, background
-        self.delta_scale, self.box_loss = delta_scale, SmoothL1Loss(beta)
+        self.spread, self.box_loss = DeltaSpread(num_classes, delta_scale, measured), SmoothL1Loss(beta)
         self.score_threshold, self.nms_threshold, self.top_after = score_threshold, nms_threshold, top_after
         self.classifier = nn.Linear(self.head.out_features, num_classes + 1)
         self.deltas = nn.Linear(self.head.out_features, 4 * num_classes)
@@ -125,7 +128,10 @@ class BoxBranch(nn.Module):
         )
         positives = (labels > 0).nonzero()[:, 0]
         with torch.autocast(logits.device.type, enabled=False):
-            wanted = encode_deltas(own, boxes[positives], self.delta_scale)
+            exact = encode_deltas(own, boxes[positives], PLAIN_SCALE)
+            if self.training:
+                self.spread.measure(exact, labels[positives])
+            wanted = self.spread.normalise(exact, labels[positives])
             distance = self.box_loss(deltas[positives, labels[positives] - 1], wanted)
             entropy = F.cross_entropy(logits, labels, reduction="sum")
             count = max(len(labels), 1)
@@ -140,11 +146,12 @@ class BoxBranch(nn.Module):
         logits, deltas = self(maps, proposals)
         counts = [len(boxes) for boxes in proposals]
         scores = logits.softmax(dim=-1)[:, 1:]  # (R, K)
-        boxes = decode_deltas(
-            deltas, torch.cat(list(proposals))[:, None].expand(-1, self.num_classes, 4), self.delta_scale
-        )
+        anchors = torch.cat(list(proposals))[:, None].expand(-1, self.num_classes, 4)
+        boxes = decode_deltas(self.spread.restore(deltas), anchors, PLAIN_SCALE)  # (R, K, 4)
         found = []
-        for box, score, (height, width) in zip(boxes.split(counts), scores.split(counts), sizes, strict=True):
+        for box, score, (height, width) in zip(
+            torch.split(boxes, counts), torch.split(scores, counts), sizes, strict=True
+        ):
             box = clip_boxes(box, height, width)  # (P, K, 4)
             large = (box[..., 2:] - box[..., :2] >= MIN_SIDE).all(dim=-1)
             found.append(
@@ -241,7 +248,7 @@ class MaskBranch(nn.Module):
         labels = torch.cat([one["labels"] for one in found])
         squares = logits[torch.arange(len(labels), device=labels.device), labels - 1].sigmoid()  # (R, M, M)
         paste = paste_masks_in_whole_pixels if self.whole_pixels else paste_masks
-        parts = squares.split([len(one["labels"]) for one in found])
+        parts = torch.split(squares, [len(one["labels"]) for one in found])
         return [
             {**one, "masks": paste(part, one["boxes"], height, width, self.threshold)}
             for one, part in zip(found, parts, strict=True)

@@ -14,12 +14,9 @@ from torchvision.ops import batched_nms
 from lightning_cv.models.detection.objects import Objects
 from lightning_cv.ops.anchors import AnchorSet, RegionAnchors
 from lightning_cv.ops.box_losses import SmoothL1Loss
-from lightning_cv.ops.boxes import clip_boxes, decode_deltas, encode_deltas, iou
+from lightning_cv.ops.boxes import PLAIN_SCALE, clip_boxes, decode_deltas, encode_deltas, iou
 from lightning_cv.ops.matching import IGNORED, match_rpn
 from lightning_cv.ops.sampling import balanced_sample
-
-PLAIN_SCALE = (1.0, 1.0, 1.0, 1.0)
-"""The deltas of proposals are not brought to a spread of 1."""
 
 
 class Regions(NamedTuple):
@@ -99,7 +96,7 @@ class RPN(nn.Module):
             hidden = F.relu(self.conv(x))
             logits.append(self.objectness(hidden).permute(0, 2, 3, 1).flatten(1).float())
             deltas.append(self.deltas(hidden).permute(0, 2, 3, 1).reshape(len(x), -1, 4).float())
-        return Regions(logits, deltas, list(anchors.split([x.shape[1] for x in logits])))
+        return Regions(logits, deltas, list(torch.split(anchors, [x.shape[1] for x in logits])))
 
     def losses(self, regions: Regions, objects: list[Objects]) -> dict[str, Tensor]:
         """Scalars `rpn_objectness` and `rpn_box`, each divided by the number of anchors that count (at least 1).

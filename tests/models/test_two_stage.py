@@ -1,0 +1,410 @@
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+from two_stage_nets import CLASSES, batch, empty, faster_rcnn, features, mask_rcnn, our_parts, spread
+
+from lightning_cv.contracts import Detector, ProposalDetector
+from lightning_cv.models import FPN, FasterRCNN, FastRCNN, RoIAlign, SmallBackbone, TwoLinearHead, WindowProposals
+from lightning_cv.models.backbones import TimmBackbone, VGG16Backbone
+from lightning_cv.models.detection.delta_spread import DeltaSpread
+from lightning_cv.models.detection.objects import Objects, objects_of
+from lightning_cv.models.detection.proposers import StoredProposer
+from lightning_cv.models.detection.region_features import RoIPool, TimmStageHead, TruncatedLinear, truncated_svd
+from lightning_cv.models.detection.roi_heads import BoxBranch
+from lightning_cv.models.detection.rpn import RPN, Regions
+from lightning_cv.ops.anchors import RegionAnchors
+
+
+def fast_rcnn(**settings: object) -> FastRCNN:
+    return FastRCNN(features(), CLASSES, our_parts(64)["boxes"], **settings)  # type: ignore[arg-type]
+
+
+def windows() -> WindowProposals:
+    return WindowProposals(RegionAnchors([[24, 48]], [1.0]), [16])
+
+
+NETS = {
+    "fast": lambda: fast_rcnn(proposer=windows()),
+    "faster": lambda: faster_rcnn(64),
+    "mask": lambda: mask_rcnn(64),
+}
+
+
+@pytest.fixture(params=NETS)
+def net(request: pytest.FixtureRequest) -> nn.Module:
+    torch.manual_seed(0)
+    return NETS[request.param]()
+
+
+def total(losses: dict[str, Tensor]) -> Tensor:
+    return torch.stack(list(losses.values())).sum()
+
+
+def check_gradients(net: nn.Module) -> None:
+    for name, parameter in net.named_parameters():
+        assert not parameter.requires_grad or parameter.grad is not None, name
+        assert parameter.grad is None or parameter.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize("what", ["objects", "no object", "one image without"])
+@pytest.mark.parametrize("bf16", [False, True])
+def test_losses_are_finite_and_every_parameter_has_a_gradient(net: Detector, what: str, bf16: bool) -> None:
+    images, targets = batch(masks=True)
+    if what != "objects":
+        targets = [
+            empty(target) if index == 0 or what == "no object" else target for index, target in enumerate(targets)
+        ]
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+        losses = net.losses(images, targets)
+    assert all(value.shape == () and value.dtype == torch.float32 and value.isfinite() for value in losses.values())
+    total(losses).backward()
+    assert isinstance(net, nn.Module)
+    check_gradients(net)
+
+
+def test_without_any_sample_losses_are_zero_and_attached(net: Detector) -> None:
+    """No positive and no negative: background begins at an overlap that nothing reaches without objects."""
+    assert isinstance(net, FastRCNN | FasterRCNN)
+    net.boxes.background = (0.1, 0.5)
+    images, targets = batch(masks=True)
+    losses = net.losses(images, [empty(target) for target in targets])
+    assert all(losses[name] == 0 for name in ("classifier", "box"))
+    total(losses).backward()
+    check_gradients(net)
+
+
+def test_losses_have_the_names_of_their_papers() -> None:
+    images, targets = batch(masks=True)
+    assert list(NETS["fast"]().losses(images, targets)) == ["classifier", "box"]
+    faster = ["rpn_objectness", "rpn_box", "classifier", "box"]
+    assert list(NETS["faster"]().losses(images, targets)) == faster
+    assert list(NETS["mask"]().losses(images, targets)) == [*faster, "mask"]
+
+
+@pytest.mark.parametrize("size", [(64, 96), (90, 70)])
+@pytest.mark.parametrize("bf16", [False, True])
+def test_detections_keep_the_contract(net: Detector, size: tuple[int, int], bf16: bool) -> None:
+    assert isinstance(net, nn.Module)
+    spread(net)
+    net.eval()
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+        found = net.detect(torch.rand(2, 3, *size))
+    assert sum(len(one["labels"]) for one in found) > 0
+    for one in found:
+        assert one["boxes"].dtype == one["scores"].dtype == torch.float32
+        assert one["scores"].tolist() == sorted(one["scores"].tolist(), reverse=True)
+        assert not len(one["labels"]) or (one["labels"].min() >= 1 and one["labels"].max() <= CLASSES)
+        assert (one["boxes"] >= 0).all()
+        assert (one["boxes"] <= torch.tensor([size[1], size[0]] * 2)).all()
+        if "masks" in one:
+            assert one["masks"].dtype == torch.bool
+            assert one["masks"].shape == (len(one["labels"]), *size)
+
+
+def test_nothing_above_the_threshold_and_no_proposal_give_no_detections(net: Detector) -> None:
+    assert isinstance(net, FastRCNN | FasterRCNN)
+    images = torch.rand(2, 3, 64, 64)
+    net.eval().boxes.score_threshold = 1.0
+    assert [len(one["boxes"]) for one in net.detect(images)] == [0, 0]
+    net.boxes.score_threshold = 0.0
+    if isinstance(net, FasterRCNN):
+        net.rpn.min_size = 1000.0
+        found = net.detect(images)
+    else:
+        found = net.detect_among(images, [torch.zeros(0, 4)] * 2)
+    assert [tuple(one["boxes"].shape) for one in found] == [(0, 4), (0, 4)]
+    if "masks" in found[0]:
+        assert found[0]["masks"].shape == (0, 64, 64)
+
+
+def test_a_batch_of_one_object_that_fills_the_image() -> None:
+    images, targets = batch()
+    targets[0]["boxes"], targets[0]["labels"] = torch.tensor([[0.0, 0.0, 128.0, 96.0]]), torch.tensor([2])
+    targets[0]["difficult"] = torch.tensor([False])
+    net = faster_rcnn(64)
+    net.rpn.inside_only = True
+    total(net.losses(images[:1], targets[:1])).backward()
+    check_gradients(net)
+
+
+def test_masks_are_asked_for_by_name() -> None:
+    images, targets = batch()
+    with pytest.raises(ValueError, match=r"image 0: a net of masks .* data.with_masks"):
+        mask_rcnn(64).losses(images, targets)
+
+
+def test_crowds_and_difficult_objects_count_for_none() -> None:
+    images, targets = batch(masks=True)
+    target = targets[0] | {"crowd": torch.tensor([True, False, False]), "difficult": torch.tensor([False, True, False])}
+    found = objects_of(target, images, train_on_difficult=False)
+    assert found.labels.tolist() == [3]
+    assert found.masks is not None
+    assert torch.equal(found.masks, target["masks"][2:])
+    assert objects_of(target, images, train_on_difficult=True).labels.tolist() == [2, 3]
+
+
+def objects(*boxes: list[float], size: tuple[int, int] = (64, 64)) -> Objects:
+    rows = torch.tensor(boxes).view(-1, 4)
+    return Objects("one", rows, torch.arange(len(rows)) + 1, None, size)
+
+
+def test_the_cross_boundary_rule_ignores_anchors_in_training_only() -> None:
+    anchors = torch.tensor([[-1.0, 0, 10, 10], [0, 0, 10, 10], [54, 54, 64, 64], [54, 54, 65, 64], [40, 40, 50, 50]])
+    truth = objects([-0.0, 0, 10, 10], [55, 55, 64, 64])
+    rpn = RPN([4], [8])
+    assert rpn.match(anchors, truth).tolist() == [-2, 0, 1, -2, -1]
+    assert rpn.match(anchors, truth._replace(size=(60, 60))).tolist() == [-2, 0, -2, -2, -1]  # the rest is padding
+    rpn.inside_only = False
+    assert rpn.match(anchors, truth).tolist() == [0, 0, 1, 1, -1]
+    regions = Regions([torch.tensor([[3.0, 2, 1, 0, -1]])], [torch.zeros(1, 5, 4)], [anchors])
+    rpn.min_size, rpn.nms_threshold = 1.0, 1.0
+    ((boxes, _),) = rpn.proposals(regions, [(64, 64)], training=True)
+    assert len(boxes) == 5
+    assert boxes.min() == 0
+    assert boxes.max() == 64
+
+
+def test_the_first_stage_by_hand() -> None:
+    """Two anchors count: an object that is matched exactly, and background."""
+    anchors = torch.tensor([[0.0, 0, 10, 10], [30, 30, 40, 40]])
+    logits, deltas = torch.tensor([[0.0, 2.0]], requires_grad=True), torch.zeros(1, 2, 4)
+    deltas[0, 0, 0] = 1.0
+    losses = RPN([4], [8], beta=1.0).losses(Regions([logits], [deltas], [anchors]), [objects([0.0, 0, 10, 10])])
+    assert losses["rpn_objectness"].item() == pytest.approx((0.693147 + 2.126928) / 2, rel=1e-5)
+    assert losses["rpn_box"].item() == pytest.approx(0.5 / 2)
+
+
+def test_the_second_stage_by_hand() -> None:
+    """Both regions count: one is its object moved by a tenth of its width, the other background."""
+
+    class Fixed(BoxBranch):
+        def forward(self, maps, boxes, /):  # type: ignore[no-untyped-def]
+            return torch.zeros(2, 4), torch.zeros(2, 3, 4)
+
+    branch = Fixed([4], [8], 3, samples=4, positive_share=0.5, background=(0.0, 0.5), add_objects=False)
+    truth = objects([1.0, 0, 11, 10])
+    samples = branch.sample([torch.tensor([[0.0, 0, 10, 10], [40, 40, 50, 50]])], [truth])
+    assert samples[0].labels.tolist() == [1, 0]
+    losses = branch.losses([], samples, [truth])
+    assert losses["classifier"].item() == pytest.approx(torch.tensor(4.0).log().item())
+    assert losses["box"].item() == pytest.approx((1.0 - 0.5) / 2)  # 0.1 of the width is 1 in units of the spread
+
+
+def test_deltas_are_normalised_class_by_class_once_measured() -> None:
+    numbers = torch.Generator().manual_seed(0)
+    spread = DeltaSpread(3, (0.1, 0.1, 0.2, 0.2), measured=2)
+    first = torch.randn(40, 4, generator=numbers) * 0.3 + 1
+    labels = torch.tensor([1] * 35 + [2] * 5)
+    for rows in (slice(0, 20), slice(20, 40)):
+        spread.measure(first[rows], labels[rows])
+    spread.measure(first + 100, labels)  # too late
+    found = spread.normalise(first, labels)
+    assert found[:35].mean(0).abs().max() < 1e-5
+    torch.testing.assert_close(found[:35].std(0, unbiased=False), torch.ones(4), atol=1e-4, rtol=0)
+    torch.testing.assert_close(found[35:], first[35:] / torch.tensor([0.1, 0.1, 0.2, 0.2]))  # too few to be measured
+    said = torch.zeros(1, 3, 4)
+    said[0, 0] = found[3]
+    torch.testing.assert_close(spread.restore(said)[0, 0], first[3])
+    assert spread.state_dict().keys() == {"steps", "counts", "sums", "squares"}
+    assert not DeltaSpread(3, (1.0, 1.0, 1.0, 1.0)).state_dict()
+
+
+def test_only_training_measures_deltas() -> None:
+    net, (images, targets) = faster_rcnn(64), batch()
+    net.boxes.spread = DeltaSpread(CLASSES, (0.1, 0.1, 0.2, 0.2), measured=5)
+    net.eval().losses(images, targets)
+    assert net.boxes.spread.steps == 0
+    net.train().losses(images, targets)
+    assert net.boxes.spread.steps == 1
+    assert net.boxes.spread.counts.sum() > 0
+
+
+def test_objects_are_regions_too_unless_told_otherwise() -> None:
+    truth = objects([1.0, 0, 11, 10])
+    branch = BoxBranch([4], [8], 3)
+    assert branch.sample([torch.zeros(0, 4)], [truth])[0].labels.tolist() == [1]
+    branch.add_objects = False
+    assert branch.sample([torch.zeros(0, 4)], [truth])[0].labels.tolist() == []
+
+
+def test_proposals_come_with_the_targets_or_from_the_proposer_or_are_missed() -> None:
+    images, targets = batch()
+    given = [target | {"proposals": target["boxes"] + 2} for target in targets]
+    bare, with_windows = fast_rcnn(), fast_rcnn(proposer=windows())
+    assert isinstance(bare, ProposalDetector)
+    assert not isinstance(faster_rcnn(), ProposalDetector)
+    with pytest.raises(ValueError, match="image 1 has none"):
+        bare.losses(images, [given[0], targets[1]])
+    with pytest.raises(ValueError, match="a bare image has none"):
+        bare.detect(images)
+    seen: list[list[Tensor]] = []
+    with_windows.boxes.sample = lambda proposals, objects: seen.append(proposals) or []  # type: ignore
+    with_windows.boxes.losses = lambda *_: {}  # type: ignore[method-assign]
+    with_windows.losses(images, given)
+    with_windows.losses(images, targets)
+    assert torch.equal(seen[0][1], given[1]["proposals"])
+    assert torch.equal(seen[1][0], windows()(images)[0])
+
+
+def test_windows_are_cut_to_the_image_and_those_mostly_outside_left_out() -> None:
+    found = WindowProposals(RegionAnchors([[16]], [1.0]), [8], min_share=0.7)(torch.zeros(2, 3, 16, 24))
+    assert len(found) == 2
+    # of 2 x 3 windows of 16 x 16 around the cells' middles, each reaches 4 pixels over an edge, corners over two
+    assert found[0].tolist() == [[4, 0, 20, 12], [4, 4, 20, 16]]
+    with pytest.raises(ValueError, match="min_share"):
+        WindowProposals(RegionAnchors([[16]]), [8], min_share=0.0)
+
+
+def test_a_stored_proposer_gives_what_the_net_proposes_and_is_not_trained(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    first = faster_rcnn()
+    spread(first)
+    first.eval()
+    torch.save({"state_dict": {f"net.{k}": v for k, v in first.state_dict().items()}}, tmp_path / "first.ckpt")
+    net = fast_rcnn(proposer=StoredProposer(faster_rcnn(), str(tmp_path / "first.ckpt"))).train()
+    images, targets = batch()
+    assert net.proposer is not None
+    for boxes, expected in zip(net.proposer(images), first.propose(images), strict=True):
+        torch.testing.assert_close(boxes, expected)
+    total(net.losses(images, targets)).backward()
+    assert all(parameter.grad is None for parameter in net.proposer.parameters())
+    check_gradients(net)
+
+
+def test_the_four_steps_of_alternating_training_hand_their_parts_on(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    images, targets = batch()
+
+    def step(net: nn.Module, name: str) -> dict[str, Tensor]:
+        """One step of training; the state dict after it."""
+        before = {key: value.clone() for key, value in net.state_dict().items()}
+        losses = net.losses(images, targets)  # type: ignore[operator]
+        total(losses).backward()
+        torch.optim.SGD([p for p in net.parameters() if p.requires_grad], 0.1).step()
+        after = net.state_dict()
+        changed = {key.split(".")[0] for key in after if not torch.equal(after[key], before[key])}
+        assert changed == {"1": {"features", "rpn"}, "2": {"features", "boxes"}, "3": {"rpn"}, "4": {"boxes"}}[name]
+        assert list(losses) == (["rpn_objectness", "rpn_box"] if name in "13" else ["classifier", "box"])
+        torch.save({"state_dict": {f"net.{k}": v for k, v in after.items()}}, tmp_path / name)
+        return after
+
+    parts = our_parts(64)
+    two = partial(FasterRCNN, num_classes=CLASSES, rpn=parts["rpn"], boxes=parts["boxes"])  # type: ignore[arg-type]
+    step(two(features(), trained=("features", "rpn")).train(), "1")
+    proposer = StoredProposer(two(features()), str(tmp_path / "1"))
+    second = step(fast_rcnn(proposer=proposer).train(), "2")
+    third = step(
+        two(features(), trained=("rpn",), weights=str(tmp_path / "2"), weights_of=("features", "boxes")).train(), "3"
+    )
+    fourth = step(two(features(), trained=("boxes",), weights=str(tmp_path / "3")).train(), "4")
+    for key, value in fourth.items():
+        if key.startswith("features."):
+            assert torch.equal(value, second[key]), "the backbone is that of step 2"
+        if key.startswith("rpn."):
+            assert torch.equal(value, third[key])
+
+
+def test_parts_that_are_not_there_are_told(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match=r"trained names some of .* got \['head'\]"):
+        FasterRCNN(features(), CLASSES, trained=("head",), **our_parts())  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="no weights at"):
+        fast_rcnn(weights=str(tmp_path / "none.ckpt"))
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match=r"holds no such features: \d+ of \d+ tensors are missing"):
+        fast_rcnn(weights=str(tmp_path / "other.ckpt"))
+
+
+def test_truncated_svd_is_the_nearest_of_its_rank() -> None:
+    weight = torch.diag(torch.tensor([3.0, 2.0, 1.0])) @ torch.eye(3, 5)
+    first, second = truncated_svd(weight, 2)
+    assert (first.shape, second.shape) == ((2, 5), (3, 2))
+    expected = weight.clone()
+    expected[2, 2] = 0
+    torch.testing.assert_close(second @ first, expected)
+
+
+def test_layers_are_truncated_in_evaluation_only_and_follow_new_weights() -> None:
+    torch.manual_seed(0)
+    layer, x = TruncatedLinear(6, 5, rank=5), torch.rand(3, 6)
+    whole = nn.functional.linear(x, layer.weight, layer.bias)
+    torch.testing.assert_close(layer.eval()(x), whole)  # of full rank: the same
+    layer.rank = 2
+    layer._factors = None
+    thin = layer(x)
+    assert not torch.allclose(thin, whole, atol=1e-3)
+    torch.testing.assert_close(layer.train()(x), whole)
+    layer.eval().load_state_dict({name: 2 * value for name, value in layer.state_dict().items()})
+    torch.testing.assert_close(layer(x), 2 * thin)
+    assert TwoLinearHead(2, 3, hidden=8, ranks=(4, 2)).state_dict().keys() == TwoLinearHead(2, 3, 8).state_dict().keys()
+    with pytest.raises(ValueError, match="rank must be 1 to 5"):
+        TruncatedLinear(6, 5, rank=6)
+
+
+def test_vgg_gives_conv5_and_the_head_its_classifier(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    torch.manual_seed(0)
+    layers = {"classifier.0": (8, 16 * 9), "classifier.3": (8, 8)}
+    state = {
+        f"{name}.{kind}": torch.rand(*shape[: 2 if kind == "weight" else 1])
+        for name, shape in layers.items()
+        for kind in ("weight", "bias")
+    }
+    torch.save(state, tmp_path / "vgg.pth")
+    head = TwoLinearHead(16, 3, hidden=8, weights=str(tmp_path / "vgg.pth"))
+    assert torch.equal(head.fc7.weight, state["classifier.3.weight"])
+    with pytest.raises(ValueError, match=r"no classifier.0 of shape \(9, 144\)"):
+        TwoLinearHead(16, 3, hidden=9, weights=str(tmp_path / "vgg.pth"))
+    backbone = VGG16Backbone(pools=[5], width=2, last_pool=False, frozen_stages=2)
+    assert backbone.strides == [16]
+    assert backbone(torch.rand(1, 3, 64, 50))[0].shape == (1, 16, 4, 4)
+    trained = [p.requires_grad for p in backbone.features.parameters()]
+    assert trained == [False] * 8 + [True] * 18
+    pooled = VGG16Backbone(pools=[5], width=2)
+    pooled.load_state_dict(backbone.state_dict())
+    images = torch.rand(1, 3, 64, 64)
+    torch.testing.assert_close(nn.functional.max_pool2d(backbone(images)[0], 2), pooled(images)[0])
+    with pytest.raises(ValueError, match="frozen_stages must be 0 to 5"):
+        VGG16Backbone(pools=[5], frozen_stages=6)
+
+
+def test_a_net_stands_on_the_fourth_stage_of_a_resnet() -> None:
+    """ResNet-C4: the fifth stage is the head."""
+    torch.manual_seed(0)
+    backbone = TimmBackbone("resnet18", out_indices=[3], freeze_norm=True, freeze_norm_scale=True)
+    head = partial(TimmStageHead, name="resnet18", freeze_norm=True)
+    net = FasterRCNN(
+        backbone,
+        CLASSES,
+        partial(RPN, anchors=RegionAnchors([[32, 64]]), samples=32),
+        partial(BoxBranch, reader=RoIAlign(4), head=head, samples=8, background=(0.0, 0.5)),
+    ).train()
+    assert not any(module.training for module in net.modules() if isinstance(module, nn.BatchNorm2d))
+    images, targets = batch()
+    total(net.losses(images[:1], targets[:1])).backward()
+    check_gradients(net)
+    assert net.boxes.head.stages[0][0].downsample[0].weight.grad.abs().sum() > 0  # type: ignore[union-attr,operator]
+    with pytest.raises(ValueError, match="layer4 takes 256 channels, the map has 64"):
+        TimmStageHead(64, 4, name="resnet18")
+
+
+def test_maps_of_different_channels_are_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="RPN: maps share its layers"):
+        RPN([4, 8], [8, 16], RegionAnchors([[8], [16]]))
+    with pytest.raises(ValueError, match="RoIPool: maps that are read need the same channels"):
+        BoxBranch([4, 8], [8, 16], 3)
+    assert BoxBranch([4, 8], [8, 16], 3, reader=RoIPool(maps=1)).head.fc6.in_features == 4 * 49  # type: ignore[union-attr]
+
+
+def test_a_pyramid_may_end_without_relu_and_in_a_pooled_map() -> None:
+    torch.manual_seed(0)
+    backbone = SmallBackbone(width=4, strides=[8, 16])
+    plain, ended = FPN(backbone, 8, pooled_levels=1, relu=False), FPN(backbone, 8)
+    ended.load_state_dict(plain.state_dict())
+    plain, ended = plain.eval(), ended.eval()
+    images = torch.rand(1, 3, 64, 48)
+    maps = plain(images)
+    assert plain.strides == [8, 16, 32]
+    assert [tuple(x.shape[-2:]) for x in maps] == [(8, 6), (4, 3), (2, 2)]
+    assert torch.equal(maps[2], nn.functional.max_pool2d(maps[1], 1, 2))
+    assert all((x < 0).any() for x in maps)
+    for x, y in zip(maps, ended(images), strict=False):
+        torch.testing.assert_close(x.relu(), y)

@@ -1,0 +1,112 @@
+"""torchvision's published detectors: the same tensors, so the same detections."""
+
+import re
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models import resnet50
+from torchvision.models.detection import FasterRCNN, MaskRCNN
+from torchvision.models.detection._utils import overwrite_eps
+from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
+from torchvision.ops import FrozenBatchNorm2d
+
+from lightning_cv.cli import main
+from lightning_cv.cli.predictor import load_model
+from lightning_cv.errors import UserError
+from lightning_cv.models.backbones.normalise import IMAGENET_MEAN, IMAGENET_STD
+from lightning_cv.models.detection.torchvision import _AsTheyAre
+from lightning_cv.tools.import_torchvision_detectors import COCO_LABELS, MARK, read, with_shrunk_scales
+
+close = partial(torch.testing.assert_close, atol=1e-4, rtol=1e-4)
+
+
+def published(with_masks: bool) -> nn.Module:
+    """As torchvision builds those that it publishes: batch norms are frozen, and nothing is added to variances."""
+    backbone = _resnet_fpn_extractor(resnet50(norm_layer=FrozenBatchNorm2d), 3)
+    net = (MaskRCNN if with_masks else FasterRCNN)(backbone, 91, box_score_thresh=0.0)
+    overwrite_eps(net, 0.0)
+    return net.eval()
+
+
+def older_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The names in the published files, which were made before torchvision 0.13."""
+    renamed = {}
+    for name, value in state.items():
+        name = re.sub(r"(inner|layer)_blocks\.(\d)\.0\.", r"\1_blocks.\2.", name)
+        name = name.replace("rpn.head.conv.0.0.", "rpn.head.conv.")
+        name = re.sub(r"mask_head\.(\d)\.0\.", lambda found: f"mask_head.mask_fcn{int(found[1]) + 1}.", name)
+        renamed[name] = value
+    return renamed
+
+
+def test_the_classes_are_cocos_80_with_the_ids_of_its_files() -> None:
+    assert COCO_LABELS.num_classes == 80
+    assert (COCO_LABELS.name(1), COCO_LABELS.name(12), COCO_LABELS.name(80)) == ("person", "stop sign", "toothbrush")
+    assert (COCO_LABELS.dataset_ids[11], COCO_LABELS.dataset_ids[79]) == (13, 90)
+
+
+@pytest.mark.parametrize(("with_masks", "older"), [(False, False), (True, True)])
+def test_every_tensor_finds_its_place(tmp_path, with_masks, older) -> None:
+    with torch.device("meta"):
+        state = published(with_masks).state_dict()
+    found = read(tmp_path / "file.pth", older_names(state) if older else state)
+    assert found.task == ("instance" if with_masks else "detection")
+    assert found.state_dict["net.boxes.classifier.weight"].shape == (81, 1024)
+    assert found.state_dict["net.boxes.deltas.weight"].shape == (320, 1024)
+    assert len(found.label_map["names"]) == 80
+    assert "44,396,336" in found.summary if with_masks else "41,753,056" in found.summary
+
+
+def test_other_detectors_are_refused_with_the_file_and_a_tensor(tmp_path) -> None:
+    with torch.device("meta"):
+        state = published(with_masks=False).state_dict()
+    with pytest.raises(UserError, match=r"f\.pth tells 4 classes apart"):
+        read(tmp_path / "f.pth", {MARK: torch.zeros(5, 1024)})
+    del state["rpn.head.cls_logits.bias"]
+    with pytest.raises(UserError, match=r"f\.pth is no Faster or Mask R-CNN .* first rpn\.objectness\.bias"):
+        read(tmp_path / "f.pth", state)
+
+
+def test_a_norm_that_adds_nothing_to_variances_becomes_one_that_does() -> None:
+    torch.manual_seed(0)
+    theirs, ours, x = FrozenBatchNorm2d(3, eps=0.0), nn.BatchNorm2d(3).eval(), torch.rand(1, 3, 2, 2)
+    theirs.load_state_dict({name: value.uniform_(1e-6, 1e-4) for name, value in theirs.state_dict().items()})
+    state = with_shrunk_scales({f"bn.{name}": value for name, value in theirs.state_dict().items()})
+    ours.load_state_dict({name.removeprefix("bn."): value for name, value in state.items()}, strict=False)
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
+@pytest.mark.slow
+def test_an_imported_net_finds_what_torchvisions_finds(tmp_path, capsys) -> None:
+    torch.manual_seed(0)
+    theirs = published(with_masks=True)
+    for name, buffer in theirs.named_buffers():
+        if name.endswith(("running_var", "weight")):
+            buffer.uniform_(0.3, 0.6)
+    theirs.transform = _AsTheyAre(32)
+    theirs.transform.image_mean, theirs.transform.image_std = IMAGENET_MEAN, IMAGENET_STD
+    state = theirs.state_dict()
+    torch.save(older_names(state), tmp_path / "mask.pth")
+    torch.save({name: value for name, value in state.items() if "mask" not in name}, tmp_path / "faster.pth")
+    images = torch.rand(2, 3, 64, 96)
+    with torch.no_grad():
+        expected = theirs(list(images))
+    for kind in ("mask", "faster"):
+        arguments = ["import", "torchvision", str(tmp_path / f"{kind}.pth"), "--out", str(tmp_path / f"{kind}.ckpt")]
+        assert main(arguments) == 0
+        assert "parameters, 80 classes" in capsys.readouterr().out
+        net = load_model(tmp_path / f"{kind}.ckpt", "cpu").task.net.eval()
+        net.boxes.score_threshold = 0.0
+        for one, wanted in zip(net.detect(images), expected, strict=True):
+            ids = torch.tensor([0, *COCO_LABELS.dataset_ids])[one["labels"]]
+            known = torch.isin(wanted["labels"], torch.tensor(COCO_LABELS.dataset_ids))
+            count = int(known.sum())
+            assert count > 10
+            close(one["boxes"][:count], wanted["boxes"][known])
+            close(one["scores"][:count], wanted["scores"][known])
+            assert torch.equal(ids[:count], wanted["labels"][known])
+            if kind == "mask":
+                sure = (wanted["masks"][known][:, 0] - 0.5).abs() > 1e-4
+                assert torch.equal(one["masks"][:count] & sure, (wanted["masks"][known][:, 0] >= 0.5) & sure)
