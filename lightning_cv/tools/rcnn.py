@@ -34,6 +34,7 @@ from lightning_cv.models.detection.rcnn import (
     region_boxes,
     region_deltas,
 )
+from lightning_cv.ops.counters import mix
 from lightning_cv.ops.nms import class_wise_nms
 from lightning_cv.tools.proposals import file_target
 from lightning_cv.tools.rcnn_regions import Recipe, Regions, background_of, regions_of
@@ -82,38 +83,53 @@ class Story:
         return results_of(self.folder)
 
     def finetune(self) -> bool:
-        """Train the net to tell regions apart; whether there was something to do."""
+        """Train the net to tell regions apart; whether there was something to do.
+
+        Regions and dropout are functions of (seed, step), so that fine-tuning which was stopped and goes on from its
+        last `finetune.part.pt` ends in the same weights.
+        """
         file, recipe = self.folder / "finetune.pt", self.recipe
         if file.is_file():
             self.net.load_state_dict(torch.load(file, map_location=self.device, weights_only=True))
             return False
-        generator = torch.Generator().manual_seed(recipe.seed)
-        optimizer = self.optimizer(self.net.parameters())
-        schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [max(1, recipe.steps * 2 // 3)])
+        optimizer, part, done = self.optimizer(self.net.parameters()), self.folder / "finetune.part.pt", 0
+        rates = [group["lr"] for group in optimizer.param_groups]
+        if part.is_file():
+            kept = torch.load(part, map_location=self.device, weights_only=True)
+            self.net.load_state_dict(kept["net"])
+            optimizer.load_state_dict(kept["optimizer"])
+            done = kept["steps"]
         self.net.train()
-        for _ in track(range(recipe.steps), "fine-tuning", disable=self.quiet):
-            crops, labels = self._step(generator)
+        for step in track(range(done, recipe.steps), "fine-tuning", disable=self.quiet):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate if step < recipe.steps * 2 // 3 else rate / 10
+            crops, labels = self.step(step)
+            torch.manual_seed(mix(recipe.seed, step, 1))  # of dropout
             loss = F.cross_entropy(self.net(crops), labels)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch's own
             optimizer.step()
-            schedule.step()
-        write_atomically(file, lambda part: torch.save(self.net.state_dict(), part))
+            if (step + 1) % recipe.save_every == 0:
+                state = {"net": self.net.state_dict(), "optimizer": optimizer.state_dict(), "steps": step + 1}
+                write_atomically(part, lambda out, state=state: torch.save(state, out))  # type: ignore[misc]  # a lambda
+        write_atomically(file, lambda out: torch.save(self.net.state_dict(), out))
+        part.unlink(missing_ok=True)
         return True
 
-    def _step(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def step(self, number: int) -> tuple[Tensor, Tensor]:
         """Crops and labels of one step, from a few pictures: a share of the foreground and the background each."""
+        generator = torch.Generator().manual_seed(mix(self.recipe.seed, number))
         recipe, crops, names = self.recipe, [], []
         count = min(recipe.pictures_a_step, len(self.train))
         rows = torch.randint(len(self.train), (count,), generator=generator).tolist()
-        for number, row in enumerate(rows):
+        for place, row in enumerate(rows):
             sample = self.train[row]
             regions = regions_of(sample, recipe.proposals)
             best = regions.overlaps.max(axis=1, initial=0.0)
             near = torch.from_numpy(best >= 0.5)
             chosen = []
             for pool, total in ((near, recipe.foreground), (~near, recipe.background)):
-                share = total * (number + 1) // count - total * number // count
+                share = total * (place + 1) // count - total * place // count
                 chosen.append(first_rows(pool.nonzero()[:, 0], share, generator))
             picked = torch.cat(chosen).numpy()
             if len(picked) == 0:

@@ -22,6 +22,7 @@ class Recipe:
     Args:
         steps: of fine-tuning; the learning rate falls to a tenth after two thirds.
         foreground, background: regions of a step that overlap an object by at least 0.5, and others.
+        save_every: steps after which fine-tuning keeps what it has, to go on from.
         pictures_a_step: that these come from; fewer are quicker to read.
         proposals: of a picture that are used; 0 for all.
         negative_below: a region is background for a class's SVM if it overlaps each of its objects by less.
@@ -39,6 +40,7 @@ class Recipe:
     steps: int = 50000
     foreground: int = 32
     background: int = 96
+    save_every: int = 500
     pictures_a_step: int = 16
     proposals: int = 2000
     negative_below: float = 0.3

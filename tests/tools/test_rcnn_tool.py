@@ -76,6 +76,21 @@ def test_all_stages_run_go_on_and_say_what_they_cost(root, tmp_path):
     assert repaired["seconds"]["boxes"] == first["seconds"]["boxes"]
 
 
+def test_fine_tuning_that_was_stopped_ends_in_the_same_weights(root, tmp_path, monkeypatch):
+    whole, stopped = (story(root, tmp_path / name, save_every=2) for name in ("whole", "stopped"))
+    assert whole.finetune()
+    drawn = stopped.step
+    monkeypatch.setattr(stopped, "step", lambda number: drawn(number) if number < 3 else 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        stopped.finetune()
+    resumed = story(root, tmp_path / "stopped", save_every=2)
+    resumed.net.score.bias.data.fill_(9.0)  # what it begins with does not matter
+    assert resumed.finetune()
+    assert not (tmp_path / "stopped" / "finetune.part.pt").exists()
+    for one, other in zip(whole.net.state_dict().values(), resumed.net.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_a_stage_may_be_the_last_and_other_settings_are_refused(root, tmp_path):
     assert "figures" not in story(root, tmp_path / "out").run("features")
     assert len(list((tmp_path / "out" / "features").glob("*.npz"))) == 8
@@ -89,7 +104,7 @@ def test_a_stage_may_be_the_last_and_other_settings_are_refused(root, tmp_path):
 
 
 def test_a_step_has_a_quarter_of_objects(root, tmp_path):
-    crops, labels = story(root, tmp_path / "out")._step(torch.Generator().manual_seed(0))
+    crops, labels = story(root, tmp_path / "out").step(0)
     assert crops.shape == (128, 3, 32, 32)
     assert (labels > 0).sum() == 32
 
