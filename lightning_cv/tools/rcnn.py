@@ -6,6 +6,7 @@ A folder holds `settings.json`, then `finetune.pt`, `features/N.npz` of each tra
 """
 
 import json
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,11 +27,11 @@ from lightning_cv.metrics.detection import VOCMeanAP
 from lightning_cv.models.detection.rcnn import (
     BoxRegression,
     Floats,
+    HardNegatives,
     Linear,
     RegionNet,
     first_rows,
     fit_boxes,
-    mine_svm,
     region_boxes,
     region_deltas,
 )
@@ -148,7 +149,7 @@ class Story:
         for row in track(missing, "features", disable=self.quiet):
             sample = self.train[row]
             regions = regions_of(sample, self.recipe.proposals)
-            pooled, features = self._described(sample["image"], regions.boxes)
+            pooled, features = self.described(sample["image"], regions.boxes)
             near = np.flatnonzero(regions.overlaps.max(axis=1, initial=0.0) > self.recipe.regress_above)
             arrays = {
                 "features": features.astype(np.float16),
@@ -161,46 +162,50 @@ class Story:
 
     def svms(self) -> bool:
         """Train a linear SVM a class with hard negatives; a class without an object gets none."""
-        file = self.folder / "svms.npz"
+        file, classes = self.folder / "svms.npz", range(1, self.net.num_classes + 1)
         if file.is_file():
             return False
-        norms = [np.linalg.norm(one["features"].astype(np.float32), axis=1) for one in self._kept()]
-        scale = self.recipe.mean_norm / max(float(np.concatenate(norms).mean()), 1e-12)
-        machines = []
-        for label in track(range(1, self.net.num_classes + 1), "SVMs", disable=self.quiet):
-            machine = mine_svm(self._objects(label, scale), self._background(label, scale), self.recipe.mining)
-            machines.append(machine or Linear(np.zeros(self.net.feature_size), -np.inf))
+        scale, objects = self._objects()
+        miners = {label: HardNegatives(objects[label], self.recipe.mining) for label in classes if len(objects[label])}
+        for one in track(self._kept("features", *Regions._fields), "SVMs", len(self.train), disable=self.quiet):
+            regions = Regions(*(one[name] for name in Regions._fields))
+            features = one["features"].astype(np.float32) * np.float32(scale)
+            for label, miner in miners.items():
+                miner.see(features[background_of(regions, label, self.recipe.negative_below)])
+        nothing = Linear(np.zeros(self.net.feature_size), -np.inf)
+        machines = [miners[label].finished() if label in miners else nothing for label in classes]
         weight, bias = np.stack([one.weight for one in machines], axis=1), np.array([one.bias for one in machines])
         save_arrays(file, {"weight": weight, "bias": bias, "scale": np.array(scale)})
         return True
 
-    def _kept(self) -> Iterator[dict[str, NDArray[Any]]]:  # Any: arrays of several types
+    def _kept(self, *names: str) -> Iterator[dict[str, NDArray[Any]]]:  # Any: arrays of several types
+        """Some of the arrays of each training picture."""
         for row in range(len(self.train)):
             with np.load(self.folder / "features" / f"{row}.npz") as content:
-                yield dict(content)
+                yield {name: content[name] for name in names}
 
-    def _objects(self, label: int, scale: float) -> Floats:
-        found = [one["features"][: len(one["labels"])][one["labels"] == label] for one in self._kept()]
-        objects: Floats = np.concatenate(found).astype(np.float32) * np.float32(scale)
-        return objects
-
-    def _background(self, label: int, scale: float) -> Iterator[Floats]:
-        for one in self._kept():
-            regions = Regions(*(one[name] for name in Regions._fields))
-            clear = background_of(regions, label, self.recipe.negative_below)
-            yield one["features"][clear].astype(np.float32) * np.float32(scale)
+    def _objects(self) -> tuple[float, dict[int, Floats]]:
+        """What brings features to their mean norm, and so scaled the features of each class's objects."""
+        norms, objects, labels = [], [], []
+        for one in self._kept("features", "labels"):
+            norms.append(np.linalg.norm(one["features"].astype(np.float32), axis=1))
+            objects.append(one["features"][: len(one["labels"])].astype(np.float32))
+            labels.append(one["labels"])
+        scale = self.recipe.mean_norm / max(float(np.concatenate(norms).mean()), 1e-12)
+        scaled, names = np.concatenate(objects) * np.float32(scale), np.concatenate(labels)
+        return scale, {label: scaled[names == label] for label in range(1, self.net.num_classes + 1)}
 
     def boxes(self) -> bool:
         """Train a box regression a class."""
         file, classes = self.folder / "boxes.npz", range(1, self.net.num_classes + 1)
         if file.is_file():
             return False
-        norms = [np.linalg.norm(one["pooled"].astype(np.float32), axis=1) for one in self._kept()]
+        norms = [np.linalg.norm(one["pooled"].astype(np.float32), axis=1) for one in self._kept("pooled")]
         scale = self.recipe.mean_norm / max(float(np.concatenate([np.zeros(0), *norms]).mean()), 1e-12)
         fitted = []
         for label in track(classes, "box regression", disable=self.quiet):
             inputs, outputs = [], []
-            for one in self._kept():
+            for one in self._kept("near", "overlaps", "labels", "pooled", "boxes"):
                 near, overlaps = one["near"], one["overlaps"]
                 proposals = near >= len(one["labels"])  # an object's own box has nothing to learn from
                 best = overlaps[near].argmax(axis=1) if len(near) else near
@@ -222,7 +227,13 @@ class Story:
             began = time.perf_counter()
             regions = regions_of(sample, self.recipe.proposals)
             boxes = regions.boxes[len(regions.labels) :]
-            plain, moved = detector(sample["image"].shape[:2], boxes, *self._described(sample["image"], boxes))
+            try:
+                described = self.described(sample["image"], boxes)
+            except (MemoryError, torch.OutOfMemoryError):
+                print(f"image {sample['image_id']}: out of memory, nothing is detected in it", file=sys.stderr)
+                boxes = boxes[:0]
+                described = self.described(sample["image"], boxes)
+            plain, moved = detector(sample["image"].shape[:2], boxes, *described)
             arrays = {f"plain_{name}": np.asarray(value) for name, value in plain.items()}
             arrays |= {f"moved_{name}": np.asarray(value) for name, value in moved.items()}
             arrays["seconds"] = np.array(time.perf_counter() - began)
@@ -251,7 +262,7 @@ class Story:
         }
         write_json(self.folder / "results.json", results_of(self.folder) | {"figures": figures})
 
-    def _described(self, image: NDArray[np.uint8], boxes: Floats) -> tuple[Floats, Floats]:
+    def described(self, image: NDArray[np.uint8], boxes: Floats) -> tuple[Floats, Floats]:
         """Pooled values (R, P) and features (R, F) of regions."""
         self.net.eval()
         pooled, features = [], []

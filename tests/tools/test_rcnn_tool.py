@@ -150,6 +150,33 @@ def test_pictures_without_objects_or_proposals_go_through(root, tmp_path):
     assert 0 <= ours.run()["figures"]["test/map_50"] <= 1
 
 
+def test_a_picture_that_takes_too_much_memory_is_told_and_the_rest_goes_on(root, tmp_path, monkeypatch, capsys):
+    ours = story(root, tmp_path / "out", steps=1)
+    ours.run("boxes")
+    first, described = ours.test[0], ours.described
+
+    def short_of_memory(image, boxes):
+        if len(boxes) and np.array_equal(image, first["image"]):
+            raise torch.OutOfMemoryError
+        return described(image, boxes)
+
+    monkeypatch.setattr(ours, "described", short_of_memory)
+    assert "figures" in ours.run()
+    assert f"image {first['image_id']}: out of memory" in capsys.readouterr().err
+    counts = [len(np.load(tmp_path / "out" / "detections" / f"{row}.npz")["plain_boxes"]) for row in range(4)]
+    assert counts[0] == 0 < min(counts[1:])
+
+
+def test_a_class_without_an_object_is_never_detected(root, tmp_path):
+    ours = story(root, tmp_path / "out", steps=1)
+    ours.train = [ours.train[row] for row in range(2)]
+    ours.run()
+    there = {label for sample in ours.train for label in sample["labels"].tolist()}
+    assert there != set(range(1, 11))
+    found = [np.load(file) for file in (tmp_path / "out" / "detections").glob("*.npz")]
+    assert {label for one in found for label in one["plain_labels"].tolist()} <= there
+
+
 def test_the_verb_runs_its_experiment(root, tmp_path, capsys):
     options = [
         *("--config", "rcnn/rcnn_drawn", "--data.root", str(tmp_path), "--data.train", "4", "--data.test", "2"),

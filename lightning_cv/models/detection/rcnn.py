@@ -5,7 +5,6 @@ Letters: R regions; K classes; P pooled values and F features of a region; D inp
 """
 
 import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
@@ -131,28 +130,43 @@ def fit_svm(positives: Floats, negatives: Floats, mining: Mining) -> Linear:
     return Linear(machine.coef_[0], float(machine.intercept_[0]))
 
 
-def mine_svm(positives: Floats, pictures: Iterable[Floats], mining: Mining) -> Linear | None:
-    """The SVM of one class after one pass over the background regions (R, F) of each picture; None without an object.
+class HardNegatives:
+    """The SVM of one class while the background regions of one picture after the other are seen, each once.
 
     Section 2.3 and `rcnn_train` of the released code: all background regions of the first picture are taken; of the
     others those that the present SVM does not put clearly aside. Differs: where no picture has background, all scores
     are 1.
+
+    Args:
+        positives: features (R, F) of the class's objects, at least one.
+        mining: the numbers.
     """
-    if len(positives) == 0:
-        return None
-    kept, fresh, machine = positives[:0], [], None
-    for negatives in pictures:
-        hard = negatives if machine is None else negatives[machine(negatives) > mining.hard_above]
-        if len(hard):
-            fresh.append(hard)
-        waiting = sum(map(len, fresh))
-        if waiting and (machine is None or waiting >= mining.retrain_every):
-            kept, fresh = np.concatenate([kept, *fresh]), []
-            machine = fit_svm(positives, kept, mining)
-            kept = kept[machine(kept) >= mining.easy_below]
-    if machine is None:
-        return Linear(np.zeros(positives.shape[1]), 1.0)
-    return fit_svm(positives, np.concatenate([kept, *fresh]), mining) if fresh else machine
+
+    def __init__(self, positives: Floats, mining: Mining) -> None:
+        self.positives, self.mining = positives, mining
+        self.machine: Linear | None = None
+        self._kept, self._fresh = positives[:0], [positives[:0]]
+
+    def see(self, negatives: Floats) -> None:
+        """Take what is hard of a picture's background regions (R, F), and train again when there is enough of it."""
+        if self.machine is not None:
+            negatives = negatives[self.machine(negatives) > self.mining.hard_above]
+        self._fresh.append(negatives)
+        waiting = sum(map(len, self._fresh))
+        if waiting and (self.machine is None or waiting >= self.mining.retrain_every):
+            self._train()
+            assert self.machine is not None
+            self._kept = self._kept[self.machine(self._kept) >= self.mining.easy_below]
+
+    def finished(self) -> Linear:
+        """The SVM of what was seen."""
+        if any(map(len, self._fresh)):
+            self._train()
+        return self.machine or Linear(np.zeros(self.positives.shape[1]), 1.0)
+
+    def _train(self) -> None:
+        self._kept, self._fresh = np.concatenate([self._kept, *self._fresh]), []
+        self.machine = fit_svm(self.positives, self._kept, self.mining)
 
 
 class BoxRegression(NamedTuple):
