@@ -39,8 +39,8 @@ def find_experiment(name: str) -> Path:
 
 
 def experiment_files(root: Path) -> list[Path]:
-    """All experiments below `root`: every YAML that is neither a base nor a sweep."""
-    return sorted(path for path in root.glob("*/*.yaml") if path.parent.name not in ("_base", "sweeps"))
+    """All experiments below `root`: every YAML that is neither a base nor a sweep nor of another verb than `fit`."""
+    return sorted(path for path in root.glob("*/*.yaml") if path.parent.name not in ("_base", "sweeps", "rcnn"))
 
 
 def experiment_name(path: Path) -> str:

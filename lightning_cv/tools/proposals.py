@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from lightning_cv.errors import UserError
 
 if TYPE_CHECKING:  # `--help` shall not wait for it
+    from lightning_cv.contracts import DetectionSample, DetectionTarget
     from lightning_cv.datasets.proposals import Entry, Proposals, Samples
     from lightning_cv.datasets.selective_search import SelectiveSearch
     from lightning_cv.metrics.proposals import ProposalFigures
@@ -155,18 +156,23 @@ def recall(source: "Samples", proposals: "Proposals", limits: Sequence[int] = LI
         metric.update(
             [boxes],
             [torch.arange(len(boxes), 0, -1).float()],
-            [
-                {
-                    "image_id": sample["image_id"],
-                    "boxes": torch.from_numpy(sample["boxes"]),
-                    "labels": torch.from_numpy(sample["labels"]),
-                    "difficult": torch.from_numpy(sample["difficult"] | sample.get("crowd", sample["difficult"])),
-                    "original_size": (height, width),
-                }
-            ],
+            [file_target(sample)],
             (height, width),
         )
     return metric.compute()
+
+
+def file_target(sample: "DetectionSample") -> "DetectionTarget":
+    """The objects of a picture in pixels of its file; a crowd counts as difficult."""
+    import torch
+
+    return {
+        "image_id": sample["image_id"],
+        "boxes": torch.from_numpy(sample["boxes"]),
+        "labels": torch.from_numpy(sample["labels"]),
+        "difficult": torch.from_numpy(sample["difficult"] | sample.get("crowd", sample["difficult"])),
+        "original_size": (sample["image"].shape[0], sample["image"].shape[1]),
+    }
 
 
 def table(figures: "ProposalFigures") -> str:

@@ -74,7 +74,7 @@ def test_images_without_an_object_give_no_loss_and_every_gradient(dtype):
     net = tiny()
     with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
         losses = net.losses(torch.rand(2, 3, 64, 64), [target([], []), target([[1, 1, 9, 9]], [1], [True])])
-    assert [float(value) for value in losses.values()] == [0, 0]
+    assert [value.item() for value in losses.values()] == [0, 0]
     sum(losses.values()).backward()
     assert all(p.grad is not None and not p.grad.any() for p in net.parameters())
 
@@ -87,6 +87,7 @@ def test_boxes_may_be_compared_by_their_overlap():
     assert net.losses(images, [same])["box"].item() == pytest.approx(0, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_four_images_are_learnt():
     torch.manual_seed(0)
     net = Locator(SmallBackbone(width=16, strides=(16,)), num_classes=2, hidden=64)
