@@ -7,8 +7,7 @@ A cache is a folder:
 - `index.json` maps image ids to {"key", "height", "width", "boxes"}.
 
 Each file is written beside its place and then moved there: whatever stops a build, the next one goes on from there.
-A single file can stand for a folder: an `.npz` with the arrays `image_ids` (I,), `sizes` (I, 2) as height and width,
-`counts` (I,) and `boxes` (sum of counts, 4). Who found the boxes, and how, is then his business.
+A single file can stand for a folder: see `ops.proposal_file`.
 """
 
 import hashlib
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 
 from lightning_cv.contracts import DetectionSample
 from lightning_cv.datasets.errors import DataError
+from lightning_cv.ops.proposal_file import Listed, read_proposals, write_proposals
 
 Boxes = NDArray[np.float32]
 Picture = NDArray[np.uint8]
@@ -100,7 +100,7 @@ class ProposalCache(Proposals):
 
 
 class ProposalFile(Proposals):
-    """Proposals of many pictures in one `.npz`, from wherever; the arrays are described above.
+    """Proposals of many pictures in one `.npz`, see `ops.proposal_file`.
 
     Args:
         path: the file.
@@ -109,26 +109,17 @@ class ProposalFile(Proposals):
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         try:
-            with np.load(self.path, allow_pickle=False) as content:
-                ids, sizes, counts, boxes = (content[name] for name in ("image_ids", "sizes", "counts", "boxes"))
-        except (OSError, ValueError, KeyError) as error:
-            raise DataError(f"{self.path}: not a file of proposals ({error})") from None
-        if not (len(ids) == len(counts) == len(sizes) and boxes.shape == (counts.sum(), 4) and sizes.shape[1:] == (2,)):
-            raise DataError(
-                f"{self.path}: image_ids {ids.shape}, sizes {sizes.shape}, counts {counts.shape} that add up to "
-                f"{counts.sum()} and boxes {boxes.shape} do not fit together"
-            )
-        self._rows = {str(name): row for row, name in enumerate(ids.tolist())}
-        self._sizes, self._boxes = sizes, np.asarray(boxes, np.float32)
-        self._offsets = np.concatenate([[0], np.cumsum(counts)])
+            self._listed = read_proposals(path)
+        except ValueError as error:
+            raise DataError(str(error)) from None
 
     def boxes_of(self, image_id: str, image: Picture) -> Boxes:
         """As `Proposals`; the picture's size is compared."""
-        if image_id not in self._rows:
+        if image_id not in self._listed:
             raise DataError(f"{self.path} has no proposals for picture {image_id}")
-        row = self._rows[image_id]
-        refuse_other_size(self.path, image_id, image, *self._sizes[row].tolist())
-        return self._boxes[self._offsets[row] : self._offsets[row + 1]].copy()
+        boxes, size = self._listed[image_id]
+        refuse_other_size(self.path, image_id, image, *size)
+        return boxes.copy()
 
 
 def open_proposals(path: str | Path) -> Proposals:
@@ -154,6 +145,19 @@ class WithProposals:
         sample = self.source[index]
         sample["proposals"] = self.proposals.boxes_of(sample["image_id"], sample["image"])
         return sample
+
+
+def pack(folder: Path, file: Path) -> int:
+    """Write the boxes of a cache into one file; how many pictures it has."""
+    cache = read_index(folder)
+    if read_settings(folder) is None or not cache:
+        raise DataError(f"no proposals in {folder}: build them with `{HOW}`")
+    listed = {
+        name: Listed(read_boxes(place(folder, entry["key"])), (entry["height"], entry["width"]))
+        for name, entry in cache.items()
+    }
+    write_atomically(file, lambda part: write_proposals(part, listed))
+    return len(listed)
 
 
 def refuse_other_size(path: Path, image_id: str, image: Picture, height: int, width: int) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lightning_cv.contracts import VOID, SegmentationSample
 from lightning_cv.datasets.errors import DataError
 from lightning_cv.ops.counters import mix
-from lightning_cv.ops.proposal_file import read_proposals
+from lightning_cv.ops.proposal_file import Listed, read_proposals
 
 Boxes = NDArray[np.float32]
 Mask = NDArray[np.uint8]
@@ -173,7 +173,7 @@ class ProposalWindows(TrainingWindows):
                 f"{most}, {overlap} and {jitter}"
             )
         self.file, self.most, self.overlap, self.jitter, self.draw_seed = file, most, overlap, jitter, draw_seed
-        self.proposals: dict[str, Boxes] | None = None
+        self.proposals: dict[str, Listed] | None = None
 
     def files(self) -> list[Path]:
         """The proposals."""
@@ -191,7 +191,7 @@ class ProposalWindows(TrainingWindows):
             return jittered(objects, self.most, self.jitter, rng, size)
         if image_id not in self.proposals:
             raise DataError(f"{self.file} has no proposals for image {image_id}")
-        return clipped(self.proposals[image_id][: self.most], *size)
+        return clipped(self.proposals[image_id].boxes[: self.most], *size)
 
     def chosen(self, boxes: Boxes, objects: Boxes) -> NDArray[np.int64]:
         """The object that a box overlaps most, if well enough."""

@@ -1,31 +1,61 @@
-"""Object proposals as text: a line of JSON an image.
+"""Object proposals of many pictures in one file.
 
-{"image_id": "2007_000032", "boxes": [[x1, y1, x2, y2], ...]}, best box first, in pixels of the file, far edge
-exclusive.
+An `.npz` with the arrays `image_ids` (I,), `sizes` (I, 2) as height and width, `counts` (I,) and `boxes` (sum of
+counts, 4): best box first, x1, y1, x2, y2 in pixels of the picture, far edge exclusive. `lightning-cv proposals pack`
+writes one of what `build` has found; who found the boxes of another file, and how, is its user's business.
 """
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-def read_proposals(path: str | Path) -> dict[str, NDArray[np.float32]]:
-    """Boxes (N, 4) by image id, best first."""
+class Listed(NamedTuple):
+    """Proposals of one picture."""
+
+    boxes: NDArray[np.float32]  # (P, 4), best first
+    size: tuple[int, int]  # height and width of the picture
+
+
+def read_proposals(path: str | Path) -> dict[str, Listed]:
+    """Proposals by image id.
+
+    Raises:
+        ValueError: naming the file and what is wrong with it.
+    """
     if not Path(path).is_file():
         raise ValueError(f"no file of proposals at {path}")
-    found: dict[str, NDArray[np.float32]] = {}
-    with Path(path).open() as file:
-        for number, line in enumerate(file, 1):
-            try:
-                entry = json.loads(line)
-                boxes = np.asarray(entry["boxes"], np.float32).reshape(-1, 4)
-                found[str(entry["image_id"])] = boxes
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(
-                    f"{path}, line {number}: not an image_id with boxes of 4 numbers ({error!r})"
-                ) from None
-            if not (np.isfinite(boxes).all() and (boxes[:, 2:] > boxes[:, :2]).all()):
-                raise ValueError(f"{path}, line {number}: x2 and y2 must exceed x1 and y1 in every box")
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            ids, sizes, counts, boxes = (content[name] for name in ("image_ids", "sizes", "counts", "boxes"))
+    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:  # TypeError: a single array
+        raise ValueError(f"{path}: not a file of proposals ({error})") from None
+    if not (len(ids) == len(counts) == len(sizes) and boxes.shape == (counts.sum(), 4) and sizes.shape[1:] == (2,)):
+        raise ValueError(
+            f"{path}: image_ids {ids.shape}, sizes {sizes.shape}, counts {counts.shape} that add up to "
+            f"{counts.sum()} and boxes {boxes.shape} do not fit together"
+        )
+    parts = np.split(np.asarray(boxes, np.float32), np.cumsum(counts)[:-1])
+    found = {
+        str(name): Listed(part, (int(height), int(width)))
+        for name, part, (height, width) in zip(ids.tolist(), parts, sizes.tolist(), strict=True)
+    }
+    for name, (part, _) in found.items():
+        if not (np.isfinite(part).all() and (part[:, 2:] > part[:, :2]).all()):
+            raise ValueError(f"{path}, image {name}: x2 and y2 must exceed x1 and y1 in every box")
     return found
+
+
+def write_proposals(file: BinaryIO, proposals: Mapping[str, Listed]) -> None:
+    """Write what `read_proposals` reads."""
+    np.savez(
+        file,
+        image_ids=np.array(list(proposals), np.str_),
+        sizes=np.array([one.size for one in proposals.values()], np.int64).reshape(-1, 2),
+        counts=np.array([len(one.boxes) for one in proposals.values()], np.int64),
+        boxes=np.concatenate([np.zeros((0, 4), np.float32), *(one.boxes for one in proposals.values())]),
+    )

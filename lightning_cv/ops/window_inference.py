@@ -73,7 +73,7 @@ class FileWindows(WindowSource):
         """Boxes (M, 4), best first."""
         if image_id not in self.proposals:
             raise ValueError(f"{self.file} has no proposals for image {image_id}; GridWindows needs none")
-        boxes = torch.from_numpy(self.proposals[image_id])
+        boxes = torch.from_numpy(self.proposals[image_id].boxes)
         large = (boxes[:, 2:] - boxes[:, :2]).amin(dim=1) >= self.smallest
         boxes = boxes[large][: self.most]
         middle, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2 * self.context

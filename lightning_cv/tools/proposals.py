@@ -34,6 +34,11 @@ class Built(NamedTuple):
 def main(argv: Sequence[str]) -> int:
     """Build or judge; the exit status, 1 where pictures could not be read."""
     options = _parser().parse_args(argv)
+    if options.verb == "pack":
+        from lightning_cv.datasets.proposals import pack
+
+        print(f"{pack(options.folder, options.file)} pictures -> {options.file}")
+        return 0
     from lightning_cv.datasets.proposals import open_proposals
     from lightning_cv.tools.data_show import open_folder
 
@@ -196,7 +201,7 @@ def _parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="lightning-cv proposals", description="Boxes of likely objects by selective search, kept in a folder."
     )
-    verbs = top.add_subparsers(dest="verb", required=True, metavar="build | recall")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="build | recall | pack")
     build = verbs.add_parser(
         "build",
         help="find and keep the boxes of a data set's pictures",
@@ -212,6 +217,9 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument("--year", default=None, help="of the folder (default: 2007 for VOC, 2017 for COCO)")
         parser.add_argument("--classes", metavar="A,B,...", help="class names of a VOC-like folder, in label order")
         parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    one = verbs.add_parser("pack", help="put kept boxes into one file, as segmentation by windows reads them")
+    one.add_argument("folder", type=Path, metavar="DIR", help="folder of the boxes")
+    one.add_argument("file", type=Path, metavar="FILE.npz", help="the file, overwritten if it exists")
     build.add_argument(
         "--mode", choices=("fast", "quality"), default="fast",
         help="8 groupings a picture, about 2,000 boxes, or 80, about 10,000 (default: %(default)s)",

@@ -1,7 +1,5 @@
 """Windows around objects and proposals: known by hand, by loops over pixels, and from drawn scenes."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -12,6 +10,7 @@ from lightning_cv.datamodules import DrawnSegmentationDataModule
 from lightning_cv.datasets.errors import DataError
 from lightning_cv.datasets.voc import read_class_mask, read_object_mask
 from lightning_cv.datasets.windows import ObjectWindows, ProposalWindows, enlarged, jittered, overlap_of, tight_boxes
+from lightning_cv.ops.proposal_file import Listed, write_proposals
 from lightning_cv.transforms import WindowTrain
 
 
@@ -66,10 +65,10 @@ def test_rarer_classes_are_repeated():
 
 
 def test_proposals_of_a_file_are_taken_where_they_overlap_an_object_and_show_all_classes(tmp_path):
-    file = tmp_path / "proposals.jsonl"
+    file = tmp_path / "proposals.npz"
     boxes = [[10, 4, 20, 8], [10, 4, 24, 8], [0, 0, 30, 20], [19, 4, 25, 8], [10, 4, 20, 8]]
-    lines = [{"image_id": "a", "boxes": boxes}, {"image_id": "b", "boxes": []}]
-    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with file.open("wb") as out:
+        write_proposals(out, {"a": listed(boxes), "b": listed([])})
     windows = ProposalWindows(str(file), most=4, context=1.0, balance=False).of(TwoObjects())
     # overlaps by hand: 1; 40/56; 40/600; 16/24 of the second object; the fifth is not among the best 4
     assert ProposalWindows(str(file)).files() == [file]
@@ -119,21 +118,30 @@ def test_bad_settings_are_named(context, windows):
         ProposalWindows(overlap=0)
 
 
+def listed(boxes):
+    return Listed(np.array(boxes, np.float32).reshape(-1, 4), (20, 30))
+
+
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("content", "told"),
     [
-        ("{", "line 1: not an"),
-        ('{"image_id": "a"}', "line 1: not an"),
-        ('{"image_id": "a", "boxes": [[3, 1, 2, 4]]}', "x2 and y2 must exceed"),
-        ('{"image_id": "b", "boxes": []}', "no proposals for image a"),
+        ({"a": listed([[3, 1, 2, 4]])}, "image a: x2 and y2 must exceed"),
+        ({"a": listed([[0, 1, np.nan, 4]])}, "image a: x2 and y2 must exceed"),
+        ({"b": listed([])}, "no proposals for image a"),
     ],
 )
-def test_a_bad_file_of_proposals_is_told(line, told, tmp_path):
-    (tmp_path / "p.jsonl").write_text(line)
+def test_a_bad_file_of_proposals_is_told(content, told, tmp_path):
+    with (tmp_path / "p.npz").open("wb") as out:
+        write_proposals(out, content)
     with pytest.raises((ValueError, DataError), match=told):
-        ProposalWindows(str(tmp_path / "p.jsonl")).of(TwoObjects())
+        ProposalWindows(str(tmp_path / "p.npz")).of(TwoObjects())
     with pytest.raises(ValueError, match="no file of proposals"):
         ProposalWindows(str(tmp_path / "none")).of(TwoObjects())
+    for name, write in (("text", lambda file: file.write(b"{")), ("array", lambda file: np.save(file, np.zeros(3)))):
+        with (tmp_path / name).open("wb") as out:
+            write(out)
+        with pytest.raises(ValueError, match=f"{name}: not a file of proposals"):
+            ProposalWindows(str(tmp_path / name)).of(TwoObjects())
 
 
 def test_no_object_at_all_is_told():

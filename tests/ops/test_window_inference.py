@@ -1,7 +1,6 @@
 """The maximum over windows, by a slow loop over pixels; the product of two nets, by hand."""
 
-import json
-
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,6 +9,7 @@ from torch import nn
 
 from lightning_cv.ops.dense_inference import Averaged, DenseInference, Tiles
 from lightning_cv.ops.net_product import NetProduct
+from lightning_cv.ops.proposal_file import Listed, write_proposals
 from lightning_cv.ops.window_inference import FileWindows, GridWindows, WindowMax, WindowSource
 from lightning_cv.tasks import SegModule
 
@@ -76,10 +76,15 @@ def test_a_grid_covers_the_image_with_squares_of_each_size():
     assert GridWindows((1.0,), 1.0, whole=False)(1, 1, None).tolist() == [[0, 0, 1, 1]]
 
 
+def written(folder, boxes):
+    with (folder / "p.npz").open("wb") as out:
+        write_proposals(out, {name: Listed(np.array(part, np.float32), (12, 20)) for name, part in boxes.items()})
+    return folder / "p.npz"
+
+
 def test_windows_of_a_file_are_the_best_large_ones_enlarged_and_cut(tmp_path):
     boxes = [[2, 2, 6, 4], [0, 0, 10, 10], [4, 4, 14, 14], [5, 5, 15, 15]]
-    file = tmp_path / "p.jsonl"
-    file.write_text(json.dumps({"image_id": "a", "boxes": boxes}))
+    file = written(tmp_path, {"a": boxes})
     found = FileWindows(str(file), most=2, smallest=3, context=1.2)(12, 20, "a")
     assert found.tolist() == [[0, 0, 11, 11], [3, 3, 15, 12]]  # the first has a side of 2, the fourth is one too many
     with pytest.raises(ValueError, match="no proposals for image b; GridWindows needs none"):
@@ -87,9 +92,7 @@ def test_windows_of_a_file_are_the_best_large_ones_enlarged_and_cut(tmp_path):
 
 
 def test_the_task_takes_logits_of_windows_and_hands_ids_on(tmp_path):
-    file, ids = tmp_path / "p.jsonl", ["a", "b"]
-    lines = [{"image_id": "a", "boxes": BOXES[:2]}, {"image_id": "b", "boxes": BOXES[2:]}]
-    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    file, ids = written(tmp_path, {"a": BOXES[:2], "b": BOXES[2:]}), ["a", "b"]
     inference = WindowMax(8, FileWindows(str(file), context=1.0))
     net, images = scorer(), torch.randn(2, 3, 12, 10)
     task = SegModule(net, torch.optim.SGD, inference=inference)

@@ -140,6 +140,20 @@ def test_proposals_from_a_file_of_ones_own(root, tmp_path):
         ProposalFile(tmp_path / "wrong.npz")
 
 
+def test_what_was_built_goes_into_one_file(root, tmp_path, capsys):
+    build(scenes(root), Pretended(), tmp_path / "boxes")
+    assert main(["proposals", "pack", str(tmp_path / "boxes"), str(tmp_path / "all.npz")]) == 0
+    assert f"{len(scenes(root))} pictures" in capsys.readouterr().out
+    for index in range(len(scenes(root))):
+        sample = scenes(root)[index]
+        asked = (sample["image_id"], sample["image"])
+        packed, kept = (open_proposals(tmp_path / name).boxes_of(*asked) for name in ("all.npz", "boxes"))
+        assert packed.tolist() == kept.tolist()
+    assert main(["proposals", "pack", str(tmp_path), str(tmp_path / "none.npz")]) == 2
+    assert f"no proposals in {tmp_path}: build them" in capsys.readouterr().err
+    assert not (tmp_path / "none.npz").exists()
+
+
 def test_a_batch_carries_proposals_that_moved_with_the_picture(root, tmp_path):
     for split in ("train", "val"):
         build(scenes(root, split), Pretended(), tmp_path / "boxes")
