@@ -65,8 +65,8 @@ test-slurm: $(VENV)/.dev ## tests that need a SLURM cluster
 notebooks: $(VENV)/.notebooks ## run every notebook from its text form
 	$(PYTEST) -m notebook --timeout 600
 
-bench: $(VENV)/.dev ## measurements beside others, in one run; not segmentation_table.py, which trains for hours
-	for file in $(filter-out %/segmentation_table.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$file || exit 1; done
+bench: $(VENV)/.dev ## measurements beside others, in one run; not equal_budget.py, which trains for hours
+	for file in $(filter-out %/equal_budget.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$file || exit 1; done
 
 clean: ## remove what can be made again; runs and data are kept
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build dist

@@ -1,169 +1,235 @@
-"""Every small experiment of a folder, trained from scratch with the same amount of computing: one table.
+"""All small systems of a kind on the same drawn scenes after the same budget: the tables of the README.
 
-    python benchmarks/equal_budget.py detection --folder FOLDER
+Each system is an experiment trained in a process of its own, then tested on the same 300 scenes of 128 pixels that no
+training saw. The budget is of CPU-seconds, those of the process and its children together, looked at after each batch:
+machines are shared, and seconds on a clock would count what others do. 600 are five minutes on two idle cores. Reading
+data and what callbacks do counts; starting, drawing scenes and the test do not. The learning rate follows the
+experiments' schedule (warm-up of 5 %, cosine down to 1 %) over the share of the budget that is used, in place of the
+share of steps, so that it ends where the budget does; else all settings are the experiments', but for 8,000 scenes to
+train on. A system of two stages has half the budget for each.
 
-A budget is in CPU seconds of one process with one thread: training and reading, without validation and test. 1,200 are
-ten minutes of two cores. Seconds of a clock would tell more of the machine's other work than of the nets. A few steps
-tell the pace, which gives the number of steps that fit; the learning rate's schedule ends with the last of them. Then
-the run is tested as always, and the net's speed is that of single images: CPU seconds again, threads again one.
+GMACs are half of what torch's FlopCounterMode counts for one scene, images/s the prediction of one scene at a time on
+as many threads as trained, the median of 15; with the experiment's way to look (DeconvNet's stages look at windows of
+a scene), decoding and NMS included.
 
-Each system's figures are kept in FOLDER as soon as it is done, and a later call goes on with those that are missing.
-Nothing of other commits is mixed in: remove the file of a system to measure it again.
+`python benchmarks/equal_budget.py detection --folder FOLDER` goes on where it stopped: what `FOLDER/SYSTEM.json` holds
+is not done again. `--systems ssd yolo_v1` does only these, and `--budget-cpu-seconds 10` tries it out.
 """
 
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, NamedTuple
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lightning_cv.cli.fit import launch
-from lightning_cv.cli.predictor import load_model
+from lightning_cv.schedules import WarmupCosine
 
-EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
-FIGURES = {
-    "detection": {"test/map_50": "mAP@0.5", "test/map": "mAP@[.5:.95]"},
-    "segmentation": {"test/miou": "mIoU"},
+SIZE, REPEATS = 128, 15
+SCHEDULE = WarmupCosine(warmup=0.05, final=0.01)
+SCENES = ["--data.train=8000", "--data.val=300", "--data.test=300", f"--data.size={SIZE}", "--data.draw_seed=0"]
+
+
+class System(NamedTuple):
+    """A row: its name, the experiments that are its stages, what to ask of each, and what a stage hands to the next."""
+
+    title: str
+    stages: tuple[str, ...]
+    asked: tuple[str, ...] = ()
+    handed_on: str = "model.net.weights"
+
+
+class Kind(NamedTuple):
+    """A table: its budget in CPU-seconds, its figures under their titles, best first by the first, and its rows."""
+
+    budget: float
+    figures: dict[str, str]
+    systems: dict[str, System]
+
+
+def _upsampler(title: str, name: str) -> System:
+    asked = f"--model.net.upsample=lightning_cv.models.segmentation.{name}"
+    return System(f"encoder-decoder, {title}", ("encoder_decoder_drawn",), (asked,))
+
+
+DETECTORS = {
+    "ssd": System("SSD on a feature pyramid", ("ssd_drawn",)),
+    "ssd_focal": System("SSD with focal loss", ("ssd_focal_drawn",)),
+    "ssd300": System("SSD300, narrow", ("ssd300_drawn",)),
+    "ssd300_fpn": System("SSD300 + FPN, narrow", ("ssd300_fpn_drawn",)),
+    "yolo_v1": System(
+        "YOLO v1 on the trunk of tiny YOLOv2",
+        ("yolo_v2_tiny_drawn", "yolo_v1_drawn"),
+        handed_on="model.net.backbone.weights",
+    ),
+    "yolo_v2_tiny": System("tiny YOLOv2, narrow", ("yolo_v2_tiny_drawn",)),
+    "cornernet": System("CornerNet, one small hourglass", ("cornernet_drawn",)),
+    "fcos": System("FCOS (torchvision)", ("fcos_drawn",)),
+    "retinanet": System("RetinaNet (torchvision)", ("retinanet_drawn",)),
 }
-SIZE, WARM, PACE, IMAGES = 128, 40, 120, 60
-ALONE = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--data.num_workers=0"]
+SEGMENTERS = {
+    "sliding_window": System("sliding window, every 4th pixel", ("sliding_window_drawn",)),
+    "full_resolution": System("convolutions at full resolution", ("full_resolution_drawn",)),
+    "fcn_vgg": System("FCN-8s on VGG-16, narrow", ("fcn_vgg_drawn",)),
+    "fcn": System("FCN on a feature pyramid", ("fcn_drawn",)),
+    "deconvnet": System("DeconvNet, whole scenes", ("deconvnet_drawn",)),
+    "deconvnet_stages": System("DeconvNet, two stages, windows", ("deconvnet_stage1_drawn", "deconvnet_stage2_drawn")),
+    "nearest": _upsampler("nearest", "Nearest"),
+    "bed_of_nails": _upsampler("bed of nails", "BedOfNails"),
+    "max_unpool": _upsampler("max unpooling", "MaxUnpool"),
+    "bilinear": _upsampler("bilinear", "Bilinear"),
+    "transposed": _upsampler("transposed convolution", "TransposedConv"),
+    "pixel_shuffle": _upsampler("pixel shuffle", "PixelShuffle"),
+    "dilated": System("dilated convolutions", ("dilated_drawn",)),
+    "smp_unet": System("U-Net (segmentation-models-pytorch)", ("smp_unet_drawn",)),
+    "smp_deeplabv3plus": System("DeepLabV3+ (segmentation-models-pytorch)", ("smp_deeplabv3plus_drawn",)),
+}
+KINDS = {
+    "detection": Kind(1200.0, {"test/map_50": "mAP@0.5", "test/map": "mAP@[.5:.95]"}, DETECTORS),
+    "segmentation": Kind(600.0, {"test/miou": "mIoU"}, SEGMENTERS),
+}
 
 
-class Pace(Callback):
-    """Notes the CPU seconds of training steps after the first few."""
+def cpu_seconds() -> float:
+    """Of this process, all its threads, and its children that have ended."""
+    return sum(os.times()[:4])
 
-    begun: ClassVar[float] = 0.0
-    seconds: ClassVar[float] = 0.0
+
+class CPUBudget(Callback):
+    """Ends training when it has used its CPU-seconds, and sets the learning rate by the share that is used."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.begun = cpu_seconds()
+        self.rates = [group["lr"] for group in trainer.optimizers[0].param_groups]
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        factor = SCHEDULE(min(1.0, (cpu_seconds() - self.begun) / self.seconds))
+        for group, rate in zip(trainer.optimizers[0].param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.global_step == WARM:
-            type(self).begun = time.process_time()
-        if trainer.global_step == PACE:
-            type(self).seconds = (time.process_time() - self.begun) / (PACE - WARM)
+        if cpu_seconds() - self.begun >= self.seconds:
+            trainer.should_stop = True
 
 
-class Spent(Callback):
-    """Notes the CPU seconds from the first batch to the end of the training."""
+def train(kind: str, system: System, budget: float, folder: Path) -> Path:
+    """The last checkpoint of a system's last stage."""
+    from lightning_cv.cli.fit import launch
 
-    begun: ClassVar[float] = 0.0
-    seconds: ClassVar[float] = 0.0
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        type(self).begun = time.process_time()
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        type(self).seconds = time.process_time() - self.begun
-
-
-def run(experiment: str, runs: Path, steps: int, callback: type[Callback]) -> Path:
-    """A training of so many steps without validation; its folder."""
-    asked = [f"--trainer.max_steps={steps}", "--trainer.max_epochs=-1", "--trainer.limit_val_batches=0"]
-    noting = [f"--trainer.callbacks+=equal_budget.{callback.__name__}"]
-    return launch("fit", ["--config", experiment, "--runs", str(runs), *asked, *ALONE, *noting]).run_dir
+    checkpoint: Path | None = None
+    for stage in system.stages:
+        seconds = budget / len(system.stages)
+        callback = f"{{class_path: equal_budget.CPUBudget, init_args: {{seconds: {seconds}}}}}"
+        asked = [*SCENES, *system.asked, "--model.schedule=null", f"--trainer.callbacks+={callback}"]
+        asked += ["--trainer.max_epochs=-1", "--trainer.min_epochs=0", "--trainer.limit_val_batches=0"]
+        asked += [] if checkpoint is None else [f"--{system.handed_on}={checkpoint}"]
+        run = folder / stage
+        launch("fit", ["--config", f"{kind}/{stage}", "--run_dir", str(run), *asked, *QUIET])
+        checkpoint = run / "checkpoints" / "last.ckpt"
+    assert checkpoint is not None
+    return checkpoint
 
 
-def measure(experiment: str, folder: Path, budget: float) -> dict[str, object]:
-    """Figures of one system, in this process."""
-    import equal_budget  # the module that the command line imports by this name, with classes of its own
+QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 
-    os.environ.update(WANDB_MODE="offline", WANDB_SILENT="true")
-    torch.set_num_threads(1)
-    run(experiment, folder / "pace", PACE, equal_budget.Pace)
-    steps = int(budget / equal_budget.Pace.seconds)
-    trained = run(experiment, folder / "runs", steps, equal_budget.Spent)
-    checkpoint = trained / "checkpoints" / "last.ckpt"
-    found = launch("test", ["--ckpt", str(checkpoint), *ALONE]).metrics
-    net = load_model(checkpoint).task.net
+
+def measure(checkpoint: Path, threads: int) -> dict[str, float]:
+    """Parameters, GMACs and images/s of a trained system."""
+    from lightning_cv.cli.predictor import load_model
+
+    task: Any = load_model(checkpoint, "cpu").task  # with the verb of its kind
+    scene = torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    torch.set_num_threads(threads)
+    with torch.inference_mode():
+        with FlopCounterMode(display=False) as counter:
+            task.predict_step(scene)
+        times = []
+        for _ in range(REPEATS + 3):
+            begun = time.perf_counter()
+            task.predict_step(scene)
+            times.append(time.perf_counter() - begun)
     return {
-        "steps": steps,
-        "cpu_seconds": equal_budget.Spent.seconds,
-        "parameters": sum(weight.numel() for weight in net.parameters()),
-        "gmacs": multiply_adds(net) / 1e9,
-        "images_per_cpu_second": images_per_second(net),
-    } | {key: found[key] for key in FIGURES[experiment.split("/")[0]]}
+        "parameters": sum(parameter.numel() for parameter in task.net.parameters()),
+        "gmacs": counter.get_total_flops() / 2e9,
+        "images_per_s": 1 / statistics.median(times[3:]),
+    }
 
 
-def use(net: nn.Module, images: torch.Tensor) -> None:
-    """What the net is there for."""
-    if hasattr(net, "detect"):
-        net.detect(images)
-    else:
-        net(images)
+def one_system(kind: str, name: str, budget: float, threads: int, place: Path) -> None:
+    """Train, test and measure one system; its figures as JSON."""
+    from lightning_cv.cli.fit import launch
+
+    torch.set_num_threads(threads)
+    _, figures, systems = KINDS[kind]
+    with tempfile.TemporaryDirectory() as scratch:
+        begun = time.perf_counter()
+        checkpoint = train(kind, systems[name], budget, Path(scratch))
+        seconds = time.perf_counter() - begun
+        tested = launch("test", ["--ckpt", str(checkpoint), "--run_dir", str(Path(scratch) / "test"), *QUIET])
+        steps = torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"]
+        found: dict[str, Any] = {key: tested.metrics[key] for key in figures}
+        found |= {"steps": steps, "seconds": seconds, "budget": budget, **measure(checkpoint, threads)}
+    part = place.with_suffix(".part")
+    part.write_text(json.dumps({"title": systems[name].title, **found}, indent=1))
+    part.replace(place)
 
 
-@torch.inference_mode()
-def multiply_adds(net: nn.Module) -> float:
-    """Of the convolutions and matrix products for one image."""
-    with FlopCounterMode(display=False) as counter:
-        use(net, torch.rand(1, 3, SIZE, SIZE))
-    return counter.get_total_flops() / 2
-
-
-@torch.inference_mode()
-def images_per_second(net: nn.Module) -> float:
-    """One by one, decoding and NMS included."""
-    images = torch.rand(IMAGES, 1, 3, SIZE, SIZE)
-    for image in images[:10]:
-        use(net, image)
-    begun = time.process_time()
-    for image in images:
-        use(net, image)
-    return IMAGES / (time.process_time() - begun)
-
-
-def table(kind: str, folder: Path) -> str:
-    """The systems that are measured, best first, in Markdown."""
-    figures = FIGURES[kind]
-    rows = [(place.stem, json.loads(place.read_text())) for place in sorted(folder.glob("*.json"))]
-    rows.sort(key=lambda row: -row[1][next(iter(figures))])
-    lines = [
-        "| experiment | steps | parameters | GMACs | images/s of a core | " + " | ".join(figures.values()) + " |",
-        "| --- " * (5 + len(figures)) + "|",
-    ]
-    for name, one in rows:
-        shown = [f"{one[key]:.3f}" for key in figures]
+def table(figures: dict[str, str], found: list[dict[str, Any]]) -> str:
+    """The rows in Markdown, best first."""
+    columns = ["system", "parameters", "GMACs", "images/s", "steps", *figures.values()]
+    lines = [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
+    for row in sorted(found, key=lambda row: -row[next(iter(figures))]):
+        shown = " | ".join(f"{row[key]:.3f}" for key in figures)
         lines.append(
-            f"| `{name}` | {one['steps']:,} | {one['parameters']:,} | {one['gmacs']:.2f} | "
-            f"{one['images_per_cpu_second']:.0f} | " + " | ".join(shown) + " |"
+            f"| {row['title']} | {row['parameters'] / 1e6:.2f} M | {row['gmacs']:.2f} | {row['images_per_s']:.1f} "
+            f"| {row['steps']:,} | {shown} |"
         )
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=FIGURES)
-    parser.add_argument("systems", nargs="*", help="names of experiments (default: all that end in _drawn)")
-    parser.add_argument("--folder", type=Path, required=True, help="of runs and figures")
-    parser.add_argument("--budget", type=float, default=1200, help="CPU seconds a system (default: %(default)s)")
-    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    every = [place.stem for place in sorted((EXPERIMENTS / options.kind).glob("*_drawn.yaml"))]
-    for name in options.systems or every:
-        result = options.folder / f"{name}.json"
-        if options.measure:
-            found = measure(f"{options.kind}/{name}", options.folder, options.budget)
-            partial = result.with_suffix(".part")
-            partial.write_text(json.dumps(found, indent=2))
-            partial.replace(result)
-        elif not result.exists():
-            print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
-            own = [options.kind, name, "--folder", str(options.folder), "--budget", str(options.budget), "--measure"]
-            environment = os.environ | {"OMP_NUM_THREADS": "1"}
-            options.folder.mkdir(parents=True, exist_ok=True)
-            with (options.folder / f"{name}.log").open("w") as log:
-                subprocess.run([sys.executable, __file__, *own], check=True, env=environment, stdout=log, stderr=log)
-    if not options.measure:
-        print(table(options.kind, options.folder))
+    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("--folder", type=Path, required=True, help="of the figures, one a kind")
+    parser.add_argument("--budget-cpu-seconds", type=float, help="default: 1,200 for detection, 600 for segmentation")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--systems", nargs="+", help="some of the kind's, by name")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    default, figures, systems = KINDS[asked.kind]
+    budget, names = asked.budget_cpu_seconds or default, asked.systems or list(systems)
+    if unknown := set(names) - set(systems):
+        parser.error(f"--systems: {', '.join(sorted(unknown))}; known are {', '.join(systems)}")
+    if asked.one:
+        one_system(asked.kind, asked.one, budget, asked.threads, asked.folder / f"{asked.one}.json")
+        return
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        place = asked.folder / f"{name}.json"
+        if place.exists() and json.loads(place.read_text())["budget"] == budget:
+            print(f"{name}: done before", flush=True)
+            continue
+        command = [sys.executable, __file__, asked.kind, "--one", name, f"--folder={asked.folder.resolve()}"]
+        command += [f"--threads={asked.threads}", f"--budget-cpu-seconds={budget}"]
+        environment = os.environ | {"WANDB_MODE": "disabled", "OMP_NUM_THREADS": str(asked.threads)}
+        with (asked.folder / f"{name}.txt").open("w") as log:
+            done = subprocess.run(command, env=environment, stdout=log, stderr=log)
+        print(f"{name}: {'done' if done.returncode == 0 else f'failed, see {log.name}'}", flush=True)
+    places = [asked.folder / f"{name}.json" for name in systems]
+    print(table(figures, [json.loads(place.read_text()) for place in places if place.exists()]))
 
 
 if __name__ == "__main__":

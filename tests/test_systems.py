@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
@@ -11,27 +11,60 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent / "cli"))
 
-from experiment_nets import small_experiments
+from experiment_nets import build, net_block, small_experiments
 from forked import KILL_AT, run
 from test_cli_resume import assert_same_bits
 
 from lightning_cv.checkpoints import load_checkpoint
 from lightning_cv.cli.experiments import experiment_name, read_yaml, shipped_experiments, with_bases
+from lightning_cv.contracts import CandidateDetector, Detector
 
 BASES = shipped_experiments() / "_base"
 STEPS = 4
-REAL = {  # classes, data module, transforms
-    "detection": (20, "VOCDetectionDataModule", ("SSDTrain", {"size": 128}), ("DetectionEval", {"size": 128})),
-    "segmentation": (
-        21,
+VOC = {"year": "2007", "train": "train", "val": "val", "test": "test"}
+TO_128 = {"size": 128}
+
+
+class Real(NamedTuple):
+    """Real pictures for the small nets of a kind."""
+
+    module: str
+    arguments: dict[str, Any]
+    train: tuple[str, dict[str, Any]]
+    evaluation: tuple[str, dict[str, Any]]
+    classes: int
+    base: str
+    """Of `_base`: what such experiments report."""
+
+
+REAL = {
+    "detection": Real("VOCDetectionDataModule", VOC, ("SSDTrain", TO_128), ("DetectionEval", TO_128), 20, "detection"),
+    "localization": Real(
+        "VOCDetectionDataModule",
+        {**VOC, "single_object": True},
+        ("SSDTrain", {**TO_128, "max_zoom": 1.0}),
+        ("DetectionEval", TO_128),
+        20,
+        "localization",
+    ),
+    "segmentation": Real(
         "VOCSegmentationDataModule",
+        VOC,
         ("SegmentationTrain", {"crop": 128}),
         ("SegmentationEval", {"multiple": 32}),
+        21,
+        "segmentation",
+    ),
+    "instance": Real(
+        "CocoDetectionDataModule",
+        {"train": "train", "val": "val", "test": "val", "with_masks": True},
+        ("SSDTrain", TO_128),
+        ("DetectionEval", TO_128),
+        80,
+        "detection",
     ),
 }
-SYSTEMS = [
-    path for path in small_experiments() if path.parent.name in REAL and path.stem.endswith("_drawn")
-]  # fmt: skip
+SYSTEMS = [path for path in small_experiments() if path.parent.name in REAL and path.stem.endswith("_drawn")]
 TRAINER = {
     "max_epochs": 1,
     "check_val_every_n_epoch": 1,
@@ -55,10 +88,10 @@ LAST = {
 }
 
 
-def of_voc(block: Any, classes: int) -> Any:
-    """Settings of a net, for as many classes as VOC has."""
+def of_classes(block: Any, classes: int) -> Any:
+    """Settings of a net, for so many classes."""
     if isinstance(block, dict):
-        return {key: classes if key == "num_classes" else of_voc(value, classes) for key, value in block.items()}
+        return {key: classes if key == "num_classes" else of_classes(value, classes) for key, value in block.items()}
     return block
 
 
@@ -78,9 +111,9 @@ def short(path: Path, folder: Path, data: dict[str, Any] | None) -> None:
     if data is None:
         content["data"] = {"init_args": {"train": 2 * STEPS, "val": 4, "test": 4, "batch_size": 2}}
     else:
-        kind = path.parent.name
-        content |= {"base": [str(BASES / "trainer.yaml"), str(BASES / f"{kind}.yaml")], "data": data}
-        content["model"] = of_voc(blocks["model"], REAL[kind][0])
+        real = REAL[path.parent.name]
+        content |= {"base": [str(BASES / "trainer.yaml"), str(BASES / f"{real.base}.yaml")], "data": data}
+        content["model"] = of_classes(blocks["model"], real.classes)
     (folder / "short.yaml").write_text(yaml.safe_dump(content))
 
 
@@ -111,6 +144,9 @@ def go_the_whole_way(path: Path, folder: Path, root: Path, data: dict[str, Any] 
     predict = ["predict", "--ckpt", ckpt, "--images", str(folder / "picture.png"), "--out", "predicted"]
     assert run(predict, place) == 0, said(place)
     assert list((place / "predicted").glob("*.png"))
+    net = build(net_block(path))
+    if isinstance(net, Detector) and not isinstance(net, CandidateDetector):
+        return
     for kind, name in (("torchscript", "net.pt"), ("onnx", "net.onnx")):
         export = ["export", "--ckpt", ckpt, "--format", kind, "--out", name, "--size", "128", "128"]
         assert run(export, place) == 0, said(place)  # which compares the file's outputs with the net's
@@ -126,23 +162,11 @@ def test_a_system_on_drawn_scenes(path: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.parametrize("path", SYSTEMS, ids=experiment_name)
-def test_a_system_on_voc(path: Path, tmp_path: Path, shared_data: Path) -> None:
-    _, module, train, evaluation = REAL[path.parent.name]
-    train_transform, eval_transform = (
-        {"class_path": f"lightning_cv.transforms.{name}", "init_args": options} for name, options in (train, evaluation)
-    )
-    data = {
-        "class_path": f"lightning_cv.datamodules.{module}",
-        "init_args": {
-            "root": str(shared_data),
-            "year": "2007",
-            "train": "train",
-            "val": "val",
-            "test": "test",
-            "batch_size": 2,
-            "eval_batch_size": 1,
-            "train_transform": train_transform,
-            "eval_transform": eval_transform,
-        },
-    }
+def test_a_system_on_real_pictures(path: Path, tmp_path: Path, shared_data: Path) -> None:
+    real, transforms = REAL[path.parent.name], {}
+    for use, (name, options) in (("train", real.train), ("eval", real.evaluation)):
+        transforms[f"{use}_transform"] = {"class_path": f"lightning_cv.transforms.{name}", "init_args": options}
+    root = shared_data / "coco_tiny" if "Coco" in real.module else shared_data
+    arguments = {**real.arguments, "root": str(root), "batch_size": 2, "eval_batch_size": 1, **transforms}
+    data = {"class_path": f"lightning_cv.datamodules.{real.module}", "init_args": arguments}
     go_the_whole_way(path, tmp_path, shared_data, data)
