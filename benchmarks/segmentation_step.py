@@ -224,9 +224,9 @@ def epochs(root: str, count: int, workers: int) -> None:
     segmentation_step.InTurns.clock = time.perf_counter
     turns = segmentation_step.EpochTurns
     turns.root, turns.workers = root, workers
-    asked = ["--model.net.backbone.weights=null", f"--data.num_workers={workers}", f"--data.root={root}"]
+    asked = [f"--data.num_workers={workers}", f"--data.root={root}"]
     asked += ["--data.cache=false", f"--trainer.max_epochs={count}", f"--trainer.check_val_every_n_epoch={count}"]
-    sgd = "{class_path: torch.optim.SGD, init_args: {lr: 0.01, momentum: 0.9, weight_decay: 1.0e-4}}"
+    sgd = "{class_path: torch.optim.SGD, init_args: {lr: 0.01, momentum: 0.9, weight_decay: 1.0e-4, fused: false}}"
     asked += ["--trainer.callbacks+=segmentation_step.EpochTurns", f"--model.optimizer={sgd}"]
     asked += ["--trainer.gradient_clip_val=null"]
     with tempfile.TemporaryDirectory() as folder:
@@ -252,6 +252,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--workers", type=int, default=2)
     asked = parser.parse_args()
+    if min(asked.blocks, asked.epochs) < 4:  # the first warm up, and each part of theirs lies between two of ours
+        parser.error("--blocks and --epochs are at least 4")
     os.environ.update(WANDB_MODE="offline", WANDB_SILENT="true")
     if asked.what == "steps":
         steps(asked.config, asked.blocks)
