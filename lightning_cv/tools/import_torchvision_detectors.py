@@ -50,6 +50,8 @@ _RULES = (
 def our_names(state: Mapping[str, Tensor], classes: Sequence[int]) -> dict[str, Tensor]:
     """A state dict of torchvision under our names, without the outputs of what is no class.
 
+    What little probability those of unused ids took is shared by the others.
+
     Args:
         state: of torchvision's net.
         classes: which of its outputs are our labels 1, 2 ...; output 0 is the background.

@@ -85,9 +85,12 @@ def test_an_imported_net_finds_what_torchvisions_finds(tmp_path, capsys) -> None
     for name, buffer in theirs.named_buffers():
         if name.endswith(("running_var", "weight")):
             buffer.uniform_(0.3, 0.6)
+    unused = [number for number in range(1, 91) if number not in COCO_LABELS.dataset_ids]
+    with torch.no_grad():  # training never shows them such a class, and they never say one
+        theirs.roi_heads.box_predictor.cls_score.bias[unused] = -1e4
     theirs.transform = _AsTheyAre(32)
     theirs.transform.image_mean, theirs.transform.image_std = IMAGENET_MEAN, IMAGENET_STD
-    state = theirs.state_dict()
+    state = theirs.eval().state_dict()
     torch.save(older_names(state), tmp_path / "mask.pth")
     torch.save({name: value for name, value in state.items() if "mask" not in name}, tmp_path / "faster.pth")
     images = torch.rand(2, 3, 64, 96)
@@ -101,12 +104,10 @@ def test_an_imported_net_finds_what_torchvisions_finds(tmp_path, capsys) -> None
         net.boxes.score_threshold = 0.0
         for one, wanted in zip(net.detect(images), expected, strict=True):
             ids = torch.tensor([0, *COCO_LABELS.dataset_ids])[one["labels"]]
-            known = torch.isin(wanted["labels"], torch.tensor(COCO_LABELS.dataset_ids))
-            count = int(known.sum())
-            assert count > 10
-            close(one["boxes"][:count], wanted["boxes"][known])
-            close(one["scores"][:count], wanted["scores"][known])
-            assert torch.equal(ids[:count], wanted["labels"][known])
+            assert len(ids) > 50
+            close(one["boxes"], wanted["boxes"])
+            close(one["scores"], wanted["scores"])
+            assert torch.equal(ids, wanted["labels"])
             if kind == "mask":
-                sure = (wanted["masks"][known][:, 0] - 0.5).abs() > 1e-4
-                assert torch.equal(one["masks"][:count] & sure, (wanted["masks"][known][:, 0] >= 0.5) & sure)
+                sure = (wanted["masks"][:, 0] - 0.5).abs() > 1e-4
+                assert torch.equal(one["masks"] & sure, (wanted["masks"][:, 0] >= 0.5) & sure)
