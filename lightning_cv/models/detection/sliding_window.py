@@ -153,13 +153,13 @@ class SlidingWindowDetector(nn.Module):
 
     def forward(self, images: Tensor, /) -> Tensor:
         """Logits (N, A, K + 1) of the windows of images (N, 3, H, W)."""
-        logits = [self.net(_resized(images, level)) for level in self.levels(images.shape[-2], images.shape[-1])]
+        logits = [self.net(_resized(images, level)) for level in self.levels(*_size(images))]
         return torch.cat([one.flatten(2) for one in logits], dim=2).transpose(1, 2)
 
     def crop_by_crop(self, images: Tensor, at_once: int = 1024) -> Tensor:
         """The same logits, each from its own crop, `at_once` of which are classified together."""
         side, step, logits = self.net.window, self.net.step, []
-        for level in self.levels(images.shape[-2], images.shape[-1]):
+        for level in self.levels(*_size(images)):
             crops = _resized(images, level).unfold(2, side, step).unfold(3, side, step)  # (N, 3, h, v, w, w)
             crops = crops.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
             found = torch.cat([self.net(some).flatten(1) for some in torch.split(crops, at_once)])
@@ -169,7 +169,7 @@ class SlidingWindowDetector(nn.Module):
     def losses(self, images: Tensor, targets: list[DetectionTarget]) -> dict[str, Tensor]:
         """The scalar `class`: cross entropy of the windows that count, by the number of those that show an object."""
         logits = self(images).float()
-        labels = self.assign(self.windows(images.shape[-2], images.shape[-1]).to(logits.device), targets)
+        labels = self.assign(self.windows(*_size(images)).to(logits.device), targets)
         return {"class": self.class_loss(logits, labels) / (labels > 0).sum().clamp(min=1)}
 
     @torch.no_grad()
@@ -186,7 +186,7 @@ class SlidingWindowDetector(nn.Module):
     def candidates(self, images: Tensor) -> Candidates:
         """All windows and their probabilities of each class, before NMS."""
         scores = self(images).float().softmax(dim=2)[..., 1:]
-        windows = self.windows(images.shape[-2], images.shape[-1]).to(scores.device)
+        windows = self.windows(*_size(images)).to(scores.device)
         return Candidates(windows.expand(len(images), -1, -1), scores)
 
     @torch.no_grad()
@@ -206,7 +206,11 @@ class SlidingWindowDetector(nn.Module):
         ]
 
 
+def _size(images: Tensor) -> tuple[int, int]:
+    """Height and width, as numbers also where a net is traced for export."""
+    return int(images.shape[-2]), int(images.shape[-1])
+
+
 def _resized(images: Tensor, level: Level) -> Tensor:
-    height, width = level.height, level.width
-    shrinks = height * width < images.shape[-2] * images.shape[-1]
-    return F.interpolate(images, (height, width), mode="bilinear", align_corners=False, antialias=shrinks)
+    """Without anti-aliasing, which ONNX does otherwise than torch."""
+    return F.interpolate(images, (level.height, level.width), mode="bilinear", align_corners=False)
