@@ -187,7 +187,7 @@ class SlidingWindowDetector(nn.Module):
         """All windows and their probabilities of each class, before NMS."""
         scores = self(images).float().softmax(dim=2)[..., 1:]
         windows = self.windows(*_size(images)).to(scores.device)
-        return Candidates(windows.expand(len(images), -1, -1), scores)
+        return Candidates(windows.expand(scores.shape[0], -1, -1), scores)
 
     @torch.no_grad()
     def detect(self, images: Tensor) -> list[Detections]:

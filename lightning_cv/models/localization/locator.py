@@ -49,12 +49,13 @@ class Locator(nn.Module):
         self.num_classes, self.per_class, self.grid = num_classes, per_class, grid
         self.backbone = cast(nn.Module, backbone)
         self.box_loss = SmoothL1Loss(beta=0.1, weight=10.0) if box_loss is None else box_loss
+        self.boxes = num_classes if per_class else 1
         channels = backbone.out_channels[-1]
         self.class_head = nn.Sequential(nn.Dropout(dropout), nn.Linear(channels, num_classes))
         self.box_head = nn.Sequential(
             nn.Linear(channels * grid**2, hidden),
             nn.ReLU(inplace=True),
-            nn.Linear(hidden, 4 * (num_classes if per_class else 1)),
+            nn.Linear(hidden, 4 * self.boxes),
         )
 
     def forward(self, images: Tensor, /) -> tuple[Tensor, Tensor]:
@@ -62,7 +63,7 @@ class Locator(nn.Module):
         last = self.backbone(images)[-1]  # (N, C, h, w)
         logits: Tensor = self.class_head(F.adaptive_avg_pool2d(last, 1).flatten(1))
         places: Tensor = self.box_head(F.adaptive_avg_pool2d(last, self.grid).flatten(1))
-        shares = from_centre_form(places.float().sigmoid().view(len(images), -1, 4))  # (N, B, 4)
+        shares = from_centre_form(places.float().sigmoid().view(-1, self.boxes, 4))  # (N, B, 4)
         height, width = images.shape[-2:]
         return logits, shares * shares.new_tensor([width, height] * 2)
 
