@@ -17,6 +17,7 @@ from lightning_cv.transforms import (
     ShorterSideEval,
     ShorterSideTrain,
     SSDTrain,
+    WindowTrain,
     YOLOTrain,
 )
 from lightning_cv.transforms.autoencoder import AutoencoderEval, AutoencoderTrain
@@ -51,6 +52,8 @@ SEGMENTATION = {
     "masks, train": SegmentationTrain(64, colour=0),
     "masks, train, larger": SegmentationTrain(128, (0.5, 1.2), colour=0),
     "masks, train with colours": SegmentationTrain(64),
+    "masks, windows": WindowTrain(48, 56),
+    "masks, windows with colours": WindowTrain(64, 64, jitter=0.2),
     "masks, pipeline": SegmentationPipeline(PIPELINE),
 }
 PANOPTIC = {
