@@ -17,6 +17,7 @@ SIZES = {
     "masks, train, larger": (128, 128),
     "masks, train with colours": (64, 64),
     "masks, pipeline": (64, 64),
+    "masks, windows": (96, 96),
     "panoptic, train": (64, 64),
     "panoptic, train, larger": (128, 128),
 }

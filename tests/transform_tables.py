@@ -52,8 +52,7 @@ SEGMENTATION = {
     "masks, train": SegmentationTrain(64, colour=0),
     "masks, train, larger": SegmentationTrain(128, (0.5, 1.2), colour=0),
     "masks, train with colours": SegmentationTrain(64),
-    "masks, windows": WindowTrain(48, 56),
-    "masks, windows with colours": WindowTrain(64, 64, jitter=0.2),
+    "masks, windows": WindowTrain(96, 112),
     "masks, pipeline": SegmentationPipeline(PIPELINE),
 }
 PANOPTIC = {
