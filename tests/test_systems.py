@@ -141,7 +141,7 @@ def go_the_whole_way(path: Path, folder: Path, root: Path, data: dict[str, Any] 
     ckpt, place = str(runs["killed"] / "checkpoints/last.ckpt"), folder / "killed"
     assert run(["test", "--ckpt", ckpt], place, LIGHTNING_CV_DATA=str(root)) == 0, said(place)
     assert json.loads((runs["killed"] / "test-1" / "results.json").read_text())
-    Image.new("RGB", (100, 80), (90, 120, 30)).save(folder / "picture.png")
+    Image.new("RGB", (150, 130), (90, 120, 30)).save(folder / "picture.png")
     predict = ["predict", "--ckpt", ckpt, "--images", str(folder / "picture.png"), "--out", "predicted"]
     assert run(predict, place) == 0, said(place)
     assert list((place / "predicted").glob("*.png"))

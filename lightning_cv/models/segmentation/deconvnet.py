@@ -113,7 +113,8 @@ class DeconvNet(nn.Module):
             )
         x = self.fc(x)
         for stage, (where, size) in zip(self.up, reversed(places), strict=True):
-            x = stage(F.max_unpool2d(x, where, [2, 2], output_size=size))
+            height, width = (int(side) for side in size[-2:])  # traced, sides are tensors
+            x = stage(F.max_unpool2d(x, where, [2, 2], output_size=[height, width]))
         scores: Tensor = self.score(x)
         return scores
 

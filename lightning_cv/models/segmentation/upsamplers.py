@@ -49,7 +49,8 @@ class MaxUnpool(Upsampler):
 
     def forward(self, x: Tensor, places: Tensor, size: tuple[int, int]) -> Tensor:
         """The finer map."""
-        return F.max_unpool2d(x, places, [2, 2], output_size=size)
+        height, width = (int(side) for side in size)  # traced, sides are tensors
+        return F.max_unpool2d(x, places, [2, 2], output_size=[height, width])
 
 
 class Bilinear(Upsampler):
