@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, nms
 
-from lightning_cv.contracts import Detections
+from lightning_cv.contracts import Candidates, Detections
 from lightning_cv.ops.boxes import iou
 
 KEPT = -1
@@ -49,6 +49,23 @@ def class_wise_nms(
     candidates = boxes[rows, columns]  # (C, 4)
     keep = batched_nms(candidates, values, columns, iou_threshold)[:top_after]  # (D,), best first
     return {"boxes": candidates[keep], "scores": values[keep], "labels": columns[keep] + 1}
+
+
+def class_wise_nms_of_batch(
+    candidates: Candidates, *, score_threshold: float, iou_threshold: float, top_before: int, top_after: int
+) -> list[Detections]:
+    """`class_wise_nms` of every image of a batch."""
+    return [
+        class_wise_nms(
+            boxes,
+            scores,
+            score_threshold=score_threshold,
+            iou_threshold=iou_threshold,
+            top_before=top_before,
+            top_after=top_after,
+        )
+        for boxes, scores in zip(*candidates, strict=True)
+    ]
 
 
 def class_agnostic_nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Detections:

@@ -7,14 +7,14 @@ from torch import Tensor, nn
 
 from lightning_cv.contracts import Backbone, Detections, DetectionTarget
 from lightning_cv.models.detection.objects import objects_of, whole_sizes
-from lightning_cv.models.detection.parts import load_parts, train_only
+from lightning_cv.models.detection.parts import InParts
 from lightning_cv.models.detection.proposers import Proposer
 from lightning_cv.models.detection.roi_heads import BoxBranch, BoxBranchMaker
 
 PARTS = ("features", "boxes")
 
 
-class FastRCNN(nn.Module):
+class FastRCNN(InParts):
     """A detector of given proposals.
 
     Girshick 2015, "Fast R-CNN". Proposals come with the targets (`DetectionTarget.proposals`); where a batch has none,
@@ -30,6 +30,8 @@ class FastRCNN(nn.Module):
         weights: a checkpoint of a net with such parts to begin from.
         weights_of: which parts are taken from it.
     """
+
+    parts = PARTS
 
     def __init__(
         self,
@@ -49,18 +51,7 @@ class FastRCNN(nn.Module):
         self.features = cast(nn.Module, features)
         self.boxes = boxes(features.out_channels, features.strides, num_classes)
         self.proposer = proposer
-        self.trained = tuple(trained)
-        if weights is not None:
-            load_parts(self, weights, weights_of)
-        train_only(self, self.trained, PARTS)
-        self.train()
-
-    def train(self, mode: bool = True) -> "FastRCNN":
-        """Training mode, in which what is not trained stays as in use."""
-        super().train(mode)
-        for part in set(PARTS) - set(self.trained):
-            self.get_submodule(part).eval()
-        return self
+        self.begin_parts(trained, weights, weights_of)
 
     def losses(self, images: Tensor, targets: list[DetectionTarget]) -> dict[str, Tensor]:
         """Scalars `classifier` and `box`, see `BoxBranch.losses`."""

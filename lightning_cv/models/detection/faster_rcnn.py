@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lightning_cv.contracts import Backbone, Detections, DetectionTarget
 from lightning_cv.models.detection.objects import Objects, objects_of, whole_sizes
-from lightning_cv.models.detection.parts import load_parts, train_only
+from lightning_cv.models.detection.parts import InParts
 from lightning_cv.models.detection.roi_heads import BoxBranch, BoxBranchMaker, Samples
 from lightning_cv.models.detection.rpn import RPN, RPNMaker
 
@@ -23,7 +23,7 @@ class Learned(NamedTuple):
     objects: list[Objects]
 
 
-class FasterRCNN(nn.Module):
+class FasterRCNN(InParts):
     """A detector in two stages: regions of interest, then their classes and exact boxes.
 
     Ren et al. 2015, "Faster R-CNN", approximate joint training by default; on the maps of an `FPN`, Lin et al. 2017.
@@ -41,6 +41,8 @@ class FasterRCNN(nn.Module):
         weights: a checkpoint of a net with such parts to begin from.
         weights_of: which parts are taken from it.
     """
+
+    parts = PARTS
 
     def __init__(
         self,
@@ -62,18 +64,7 @@ class FasterRCNN(nn.Module):
         self.features = cast(nn.Module, features)
         self.rpn = rpn(features.out_channels, features.strides)
         self.boxes = boxes(features.out_channels, features.strides, num_classes)
-        self.trained = tuple(trained)
-        if weights is not None:
-            load_parts(self, weights, weights_of)
-        train_only(self, self.trained, PARTS)
-        self.train()
-
-    def train(self, mode: bool = True) -> "FasterRCNN":
-        """Training mode, in which what is not trained stays as in use."""
-        super().train(mode)
-        for part in set(PARTS) - set(self.trained):
-            self.get_submodule(part).eval()
-        return self
+        self.begin_parts(trained, weights, weights_of)
 
     def losses(self, images: Tensor, targets: list[DetectionTarget]) -> dict[str, Tensor]:
         """Scalars `rpn_objectness`, `rpn_box`, `classifier` and `box`, see `RPN.losses` and `BoxBranch.losses`."""

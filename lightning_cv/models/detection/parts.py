@@ -2,25 +2,36 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar, Self
 
 import torch
 from torch import nn
 
 
-def train_only(net: nn.Module, trained: Sequence[str], parts: Sequence[str]) -> None:
-    """Lets the other parts of a net keep their weights.
+class InParts(nn.Module):
+    """A net whose parts, children of these names, are trained or keep their weights."""
 
-    Args:
-        net: has the `parts` as children.
-        trained: those that are trained, one at least.
-        parts: all that there are.
-    """
-    unknown = sorted(set(trained) - set(parts))
-    if unknown or not trained:
-        raise ValueError(f"{type(net).__name__}: trained names some of {list(parts)}, got {list(trained)}")
-    for part in parts:
-        if part not in trained:
-            net.get_submodule(part).requires_grad_(False)
+    parts: ClassVar[tuple[str, ...]]
+    trained: tuple[str, ...]
+
+    def begin_parts(self, trained: Sequence[str], weights: str | None, weights_of: Sequence[str]) -> None:
+        """Fill `weights_of` from a checkpoint, if there is one, and let parts that are not `trained` keep theirs."""
+        unknown = sorted(set(trained) - set(self.parts))
+        if unknown or not trained:
+            raise ValueError(f"{type(self).__name__}: trained names some of {list(self.parts)}, got {list(trained)}")
+        if weights is not None:
+            load_parts(self, weights, weights_of)
+        self.trained = tuple(trained)
+        for part in set(self.parts) - set(trained):
+            self.get_submodule(part).requires_grad_(False)
+        self.train()
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode, in which what is not trained stays as in use."""
+        super().train(mode)
+        for part in set(self.parts) - set(self.trained):
+            self.get_submodule(part).eval()
+        return self
 
 
 def load_parts(net: nn.Module, path: str, parts: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from lightning_cv.ops.box_losses import BoxLoss, SmoothL1Loss
 from lightning_cv.ops.boxes import DELTA_SCALE, clip_boxes, decode_deltas, encode_deltas, iou
 from lightning_cv.ops.detection_losses import AnchorTargets, ClassLoss, MinedCrossEntropy, ssd_losses
 from lightning_cv.ops.matching import NO_MATCH, match_ssd
-from lightning_cv.ops.nms import class_wise_nms
+from lightning_cv.ops.nms import class_wise_nms_of_batch
 
 
 class SSD(nn.Module):
@@ -121,18 +121,13 @@ class SSD(nn.Module):
     @torch.no_grad()
     def detect(self, images: Tensor) -> list[Detections]:
         """Detections of each image, cut to it, best score first."""
-        boxes, scores = self.candidates(images)
-        return [
-            class_wise_nms(
-                image_boxes,
-                image_scores,
-                score_threshold=self.score_threshold,
-                iou_threshold=self.nms_threshold,
-                top_before=self.top_before,
-                top_after=self.top_after,
-            )
-            for image_boxes, image_scores in zip(boxes, scores, strict=True)
-        ]
+        return class_wise_nms_of_batch(
+            self.candidates(images),
+            score_threshold=self.score_threshold,
+            iou_threshold=self.nms_threshold,
+            top_before=self.top_before,
+            top_after=self.top_after,
+        )
 
     @torch.no_grad()
     def candidates(self, images: Tensor) -> Candidates:

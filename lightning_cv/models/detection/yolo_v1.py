@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lightning_cv.contracts import Backbone, Candidates, Detections, DetectionTarget
 from lightning_cv.models.backbones.darknet import SLOPE
 from lightning_cv.ops.boxes import clip_boxes
-from lightning_cv.ops.nms import class_wise_nms
+from lightning_cv.ops.nms import class_wise_nms_of_batch
 from lightning_cv.ops.yolo import batch_objects
 from lightning_cv.ops.yolo_v1 import GridOutputs, decode_grid, grid_losses, split_grid
 
@@ -107,17 +107,13 @@ class YOLOv1(nn.Module):
         """Detections of each image, cut to it, best score first: confidence times class score."""
         found = self.candidates(images)
         number = found.boxes.shape[1]
-        return [
-            class_wise_nms(
-                boxes,
-                scores,
-                score_threshold=self.score_threshold,
-                iou_threshold=self.nms_threshold,
-                top_before=number,
-                top_after=number * self.num_classes,
-            )
-            for boxes, scores in zip(*found, strict=True)
-        ]
+        return class_wise_nms_of_batch(
+            found,
+            score_threshold=self.score_threshold,
+            iou_threshold=self.nms_threshold,
+            top_before=number,
+            top_after=number * self.num_classes,
+        )
 
     @torch.no_grad()
     def candidates(self, images: Tensor) -> Candidates:

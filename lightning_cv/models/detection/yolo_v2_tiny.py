@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lightning_cv.contracts import Backbone, Candidates, Detections, DetectionTarget
 from lightning_cv.models.backbones.darknet import DarknetConv
 from lightning_cv.ops.boxes import clip_boxes
-from lightning_cv.ops.nms import class_wise_nms
+from lightning_cv.ops.nms import class_wise_nms_of_batch
 from lightning_cv.ops.yolo import batch_objects, decode_region, region_losses
 
 VOC_ANCHORS = ((1.08, 1.19), (3.42, 4.41), (6.63, 11.38), (9.42, 5.11), (16.62, 10.52))
@@ -96,17 +96,13 @@ class TinyYOLOv2(nn.Module):
     @torch.no_grad()
     def detect(self, images: Tensor) -> list[Detections]:
         """Detections of each image, cut to it, best score first: objectness times class probability."""
-        return [
-            class_wise_nms(
-                boxes,
-                scores,
-                score_threshold=self.score_threshold,
-                iou_threshold=self.nms_threshold,
-                top_before=self.top_before,
-                top_after=self.top_after,
-            )
-            for boxes, scores in zip(*self.candidates(images), strict=True)
-        ]
+        return class_wise_nms_of_batch(
+            self.candidates(images),
+            score_threshold=self.score_threshold,
+            iou_threshold=self.nms_threshold,
+            top_before=self.top_before,
+            top_after=self.top_after,
+        )
 
     @torch.no_grad()
     def candidates(self, images: Tensor) -> Candidates:
