@@ -238,7 +238,12 @@ def _not_among(given: list[str], literals: list[str]) -> str:
     return f"got {given[-1][:100] if given else 'another value'}; {hint}Valid: {', '.join(valid)}"
 
 
-def constructor_words(message: str) -> str:
-    """What a constructor said, without the parser's account of the types it tried before giving up."""
-    own = re.findall(r"^\s*- (?!Expected|Problem|Not )(.*)", message, flags=re.MULTILINE)
-    return own[0] if own and "Union subtypes" in message else message
+def constructor_words(error: BaseException) -> str:
+    """What a constructor said, without the parser's account of the types it tried, one within another, before."""
+    inner: BaseException | None = error
+    while inner is not None and "Union subtypes" in str(inner):
+        own = re.findall(r"^\s*- (?!Expected|Problem|Not |Does not validate)(.*)", str(inner), flags=re.MULTILINE)
+        if own:
+            return str(own[0])
+        inner = inner.__cause__
+    return str(error if inner is None else inner)

@@ -185,7 +185,7 @@ class ExperimentCLI(LightningCLI):
             super().instantiate_classes()
         except ValueError as error:
             self.discard()
-            raise UserError(constructor_words(str(error))) from error
+            raise UserError(constructor_words(error)) from error
         except Exception:  # whatever a class of the settings raises, no empty run folder stays
             self.discard()
             raise

@@ -109,6 +109,12 @@ def test_slips_in_a_file(capsys: pytest.CaptureFixture[str], text: str, expected
     assert re.search(expected, refused(capsys, "fit", "--config", child(text)))
 
 
+def test_a_setting_within_settings_is_refused_in_its_own_words(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["fit", "--config", "segmentation/deconvnet_stage2_drawn", "--data.windows.overlap=2"]
+    assert main(argv) == 2
+    assert "ProposalWindows: most is at least 1, overlap above 0 and at most 1" in capsys.readouterr().err
+
+
 def test_a_missing_experiment_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert "did you mean vae/beta_vae_digits?" in refused(capsys, "fit", "--config", "vae/beta_vae_digit")
 
