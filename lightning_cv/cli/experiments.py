@@ -40,7 +40,8 @@ def find_experiment(name: str) -> Path:
 
 def experiment_files(root: Path) -> list[Path]:
     """All experiments below `root`: every YAML that is neither a base nor a sweep nor of another verb than `fit`."""
-    return sorted(path for path in root.glob("*/*.yaml") if path.parent.name not in ("_base", "sweeps", "rcnn"))
+    found = (path for path in root.glob("*/*.yaml") if path.parent.name not in ("_base", "sweeps", "rcnn"))
+    return sorted(path for path in found if not path.stem.endswith("_timeline"))
 
 
 def experiment_name(path: Path) -> str:

@@ -14,6 +14,16 @@ picture, 82 GB of VOC 2007's 5,011."""
 
 def main(argv: list[str]) -> int:
     """Run what is missing, print figures, seconds and bytes; the exit status."""
+    results, target = run(argv)
+    print(json.dumps(results, indent=1))
+    if "figures" in results and target is not None:
+        figure = results["figures"][target["metric"]]
+        print(f"{target['metric']}: {figure:.3f}, aim {target['value']} ({target['source']})")
+    return 0
+
+
+def run(argv: list[str]) -> tuple[dict[str, Any], dict[str, Any] | None]:  # Any: figures and settings
+    """Run what is missing; the folder's figures by name, and the target if there is one."""
     from lightning_cv.cli.experiments import expand_configs
     from lightning_cv.tools.rcnn import STAGES, Story
 
@@ -41,13 +51,7 @@ def main(argv: list[str]) -> int:
         kept,
         settings.quiet,
     )
-    results = story.run(settings.until)
-    print(json.dumps(results, indent=1))
-    if "figures" in results and settings.target is not None:
-        target = settings.target
-        figure = results["figures"][target["metric"]]
-        print(f"{target['metric']}: {figure:.3f}, aim {target['value']} ({target['source']})")
-    return 0
+    return story.run(settings.until), settings.target
 
 
 def _plain(settings: Any) -> dict[str, Any]:  # Any: jsonargparse's namespace

@@ -47,7 +47,8 @@ def coco_figures(truth: Entry, results: Sequence[Entry], iou_type: IouType) -> C
     found = COCO()
     found.dataset = truth | {"annotations": _found(results, iou_type)}
     found.createIndex()
-    evaluation = COCOeval_faster(known, found, iouType=iou_type, print_function=_silent)
+    kind = COCOeval_faster if iou_type == "bbox" else _MaskEvaluation
+    evaluation = kind(known, found, iouType="bbox", print_function=_silent)
     evaluation.evaluate()
     evaluation.accumulate()
     precision = _known(evaluation.eval["precision"])  # (10 overlaps, 101 recalls, K, 4 sizes, 3 numbers)
@@ -62,6 +63,35 @@ def coco_figures(truth: Entry, results: Sequence[Entry], iou_type: IouType) -> C
         {name: figures[name] for name in order},
         {int(category): _mean(precision[:, :, row, 0, 2]) for row, category in categories},
     )
+
+
+class _MaskEvaluation(COCOeval_faster):  # type: ignore[misc]  # faster-coco-eval has no types
+    """An evaluation of "bbox" whose overlaps are those of masks, by pycocotools.
+
+    The library's own "segm" rewrites every mask before it compares the few of one image and category.
+    """
+
+    def computeIoU(self, imgId: int, catId: int) -> Floats:  # the library calls it so
+        """Overlaps (D, G) of D detections of an image and a category, best first, with its G objects."""
+        true, found = (data.get(imgId, catId) for data in (self.gt_dataset, self.dt_dataset))
+        order = np.argsort([-entry["score"] for entry in found], kind="stable")[: self.params.maxDets[-1]]
+        image = self.cocoGt.imgs[imgId]
+        objects = [_run_lengths(entry["segmentation"], image) for entry in true]
+        overlaps: Floats = rle.iou(
+            [found[place]["segmentation"] for place in order], objects, [entry["iscrowd"] for entry in true]
+        )
+        return overlaps
+
+
+def _run_lengths(shape: Any, image: Entry) -> Entry:  # Any: json
+    """An object's mask in pycocotools' form, from polygons, runs or that form."""
+    size = image["height"], image["width"]
+    found: Entry = shape
+    if isinstance(shape, list):
+        found = rle.merge(rle.frPyObjects(shape, *size))
+    elif isinstance(shape["counts"], list):
+        found = rle.frPyObjects(shape, *size)
+    return found
 
 
 def _found(results: Sequence[Entry], iou_type: IouType) -> list[Entry]:

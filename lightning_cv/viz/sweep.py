@@ -60,13 +60,13 @@ def figures_against(setting: str, panels: Mapping[str, Sequence[Series]]) -> Pic
         _setting_axis(axes, settings)
         axes.set_title(name, loc="left", fontsize=11)
         axes.set_xlabel(setting)
-        _plain(axes)
+        plain(axes)
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
     handles, labels = grid[0].get_legend_handles_labels()
     if len(labels) > 1:
         figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), frameon=False, fontsize=8)
-    return _drawn(canvas)
+    return drawn(canvas)
 
 
 def training_curves(name: str, traces: Sequence[Trace]) -> Picture:
@@ -86,8 +86,8 @@ def training_curves(name: str, traces: Sequence[Trace]) -> Picture:
     axes.set_xlabel("optimizer steps")
     if len(groups) > 1:
         axes.legend(frameon=False, fontsize=8, ncols=1 + (len(groups) > 6))
-    _plain(axes)
-    return _drawn(canvas)
+    plain(axes)
+    return drawn(canvas)
 
 
 def parallel_coordinates(axes_of: Sequence[Axis]) -> Picture:
@@ -113,7 +113,7 @@ def parallel_coordinates(axes_of: Sequence[Axis]) -> Picture:
     axes.set_yticks([])
     axes.set_xlim(-0.1, len(axes_of) - 0.55)
     axes.spines[:].set_visible(False)
-    return _drawn(canvas)
+    return drawn(canvas)
 
 
 def importance_bars(shares: Sequence[tuple[str, float]], metric: str) -> Picture:
@@ -127,8 +127,8 @@ def importance_bars(shares: Sequence[tuple[str, float]], metric: str) -> Picture
     axes.set_xlim(0, 1)
     axes.set_xlabel(f"share of the variance of {metric}")
     axes.tick_params(axis="y", length=0)
-    _plain(axes)
-    return _drawn(canvas)
+    plain(axes)
+    return drawn(canvas)
 
 
 def bars(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
@@ -147,10 +147,10 @@ def bars(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
                 axes.scatter(values, [row] * len(values), 12, color="0.15", zorder=3)
         axes.set_title(name, loc="left", fontsize=10)
         axes.tick_params(axis="y", length=0)
-        _plain(axes)
+        plain(axes)
     grid[0].set_yticks(range(len(groups)), groups)
     grid[0].invert_yaxis()
-    return _drawn(canvas)
+    return drawn(canvas)
 
 
 def lined_up(pictures: Mapping[str, Picture]) -> Picture:
@@ -220,12 +220,14 @@ def _ticks(axis: Axis) -> list[tuple[float, str]]:
     return kept
 
 
-def _plain(axes: Axes) -> None:
+def plain(axes: Axes) -> None:
+    """A light grid behind what is drawn, and no frame at the top and the right."""
     axes.grid(color="0.92")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _drawn(canvas: FigureCanvasAgg) -> Picture:
+def drawn(canvas: FigureCanvasAgg) -> Picture:
+    """The pixels of a figure."""
     canvas.draw()  # type: ignore[no-untyped-call]  # matplotlib has no types here
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]  # nor here
