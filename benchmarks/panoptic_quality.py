@@ -1,7 +1,8 @@
 """Images/s of our panoptic quality beside panopticapi's algorithm in one process, in turn, on the same drawn arrays.
 
-Ours counts images in as many threads as there are cores. The peer is the port in `tests/oracles/panoptic.py`: sorted unique pairs of ids and loops over dictionaries. Both must
-give the same figures. Reading of PNG files is left out.
+Ours counts images in as many threads as there are cores, as `lightning-cv evaluate` does. The peer is the port in
+`tests/oracles/panoptic.py`: sorted unique pairs of ids and loops over dictionaries. Both must give the same figures.
+Reading of PNG files is left out.
 """
 
 import argparse
@@ -24,7 +25,7 @@ PEER = "panopticapi (port)"
 
 
 def ours(images):
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # as `lightning-cv evaluate` does
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         counts = list(pool.map(lambda image: panoptic_counts(*image[0], CLASSES, ""), images))
     return panoptic_quality(counts, np.ones(CLASSES, bool)).all
 

@@ -66,7 +66,7 @@ def main(argv: list[str]) -> int:
     from lightning_cv.viz.timeline import cost_bars, cost_table
 
     costs = compare(plan, options.out)
-    write_json(options.out / "results.json", {name: cost._asdict() for name, cost in costs.items()})
+    write_json(options.out / "results.json", [{"system": name, **cost._asdict()} for name, cost in costs.items()])
     (options.out / "table.md").write_text(cost_table(costs))
     Image.fromarray(cost_bars(costs)).save(options.out / "figure.png")
     if options.json:
