@@ -69,14 +69,16 @@ def test_deltas_move_boxes_onto_the_true_ones_and_are_cut_to_the_picture():
 
 def test_the_svm_of_two_points_is_known():
     """One point each side, at +2 and -2, and a hinge that can be satisfied: the weight is 1 / 2, the bias 0."""
-    machine = fit_svm(np.array([[2.0]]), np.array([[-2.0]]), Mining(strength=100.0, positive_weight=1.0))
+    machine = fit_svm(
+        np.array([[2.0]]), np.array([[-2.0]]), Mining(strength=100.0, positive_weight=1.0, tolerance=1e-4)
+    )
     assert machine.weight == pytest.approx([0.5], abs=1e-3)
     assert machine.bias == pytest.approx(0, abs=1e-3)
 
 
 def test_the_svm_is_the_least_of_its_objective(rng):
     positives, negatives = rng.normal(0.5, 1, (30, 3)), rng.normal(-0.5, 1, (50, 3))
-    mining = Mining(strength=0.05)
+    mining = Mining(strength=0.05, tolerance=1e-4)
 
     def objective(values):
         weight, constant = values[:3], values[3]
@@ -95,7 +97,7 @@ def test_the_svm_is_the_least_of_its_objective(rng):
 def test_mined_background_gives_the_svm_of_all_of_it(rng):
     positives = rng.normal(1.0, 0.5, (40, 4)).astype(np.float32)
     pictures = [rng.normal(-1.0, 0.8, (60, 4)).astype(np.float32) for _ in range(20)]
-    mining = Mining(strength=0.1, retrain_every=50, easy_below=-3.0)
+    mining = Mining(strength=0.1, retrain_every=50, easy_below=-3.0, tolerance=1e-4)
     mined, whole = mine_svm(positives, pictures, mining), fit_svm(positives, np.concatenate(pictures), mining)
     np.testing.assert_allclose(mined.weight, whole.weight, rtol=0.02, atol=0.01)
     everything = np.concatenate([positives, *pictures])

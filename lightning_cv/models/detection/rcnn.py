@@ -102,6 +102,8 @@ class Mining:
         hard_above: a background region that scores more is hard and joins the training.
         easy_below: one that scores less after a training leaves it.
         retrain_every: hard regions after which the SVM is trained again.
+        tolerance: violation of the dual's conditions at which a training ends; liblinear's own default.
+        most_passes: over the regions, at which it ends at the latest; liblinear's own default.
     """
 
     strength: float = 1e-3
@@ -110,6 +112,8 @@ class Mining:
     hard_above: float = -1.0001
     easy_below: float = -1.2
     retrain_every: int = 2000
+    tolerance: float = 0.1
+    most_passes: int = 1000
 
 
 def fit_svm(positives: Floats, negatives: Floats, mining: Mining) -> Linear:
@@ -120,12 +124,13 @@ def fit_svm(positives: Floats, negatives: Floats, mining: Mining) -> Linear:
         dual=True,
         intercept_scaling=mining.bias,
         class_weight={1: mining.positive_weight, -1: 1.0},
-        max_iter=5000,
+        tol=mining.tolerance,
+        max_iter=mining.most_passes,
         random_state=0,
     )
     labels = np.concatenate([np.ones(len(positives), np.int64), np.full(len(negatives), -1)])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a bound on the passes, as liblinear itself has
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the bound on the passes
         machine.fit(np.concatenate([positives, negatives]).astype(np.float64), labels)
     return Linear(machine.coef_[0], float(machine.intercept_[0]))
 
