@@ -19,6 +19,8 @@ from lightning_cv.contracts import Detections, LabelMap, Placement
 from lightning_cv.datamodules.base import DataModule, DetectionDataModule
 from lightning_cv.datasets.coco_results import box_rows
 from lightning_cv.errors import UserError
+from lightning_cv.metrics.detection import run_lengths
+from lightning_cv.ops.masks import masks_in_file_pixels
 from lightning_cv.tasks import DetectionTask, MultilabelSegModule, SegModule, Task
 from lightning_cv.tasks.base import CHECKPOINT_KEY
 from lightning_cv.transforms import restore_boxes
@@ -138,10 +140,14 @@ def _predict(
     if isinstance(model.task, DetectionTask):
         assert isinstance(model.datamodule, DetectionDataModule)
         placement = model.datamodule.placement(*image.shape[:2])
-        found = _in_file_pixels(output[0], placement, options.min_score)
-        shown = above_score(found, options.show_score)
+        found, size = above_score(output[0], options.min_score), image.shape[:2]
+        shown = _in_file_pixels(above_score(found, options.show_score), placement, size)
         Image.fromarray(detections_picture(image, shown, model.label_map)).save(place)
-        return [dict(row) for row in box_rows(number, found, model.label_map)]
+        runs = run_lengths(found.pop("masks"), placement, size) if "masks" in found else None
+        rows: list[dict[str, Any]] = [
+            dict(row) for row in box_rows(number, _in_file_pixels(found, placement, size), model.label_map)
+        ]
+        return rows if runs is None else [row | {"segmentation": one} for row, one in zip(rows, runs, strict=True)]
     if isinstance(model.task, MultilabelSegModule):
         on = (output[0, :, : image.shape[0], : image.shape[1]] > 0.5).cpu()  # (K, H, W)
         Image.fromarray(tint_labels(image, on.long(), model.label_map)).save(place)
@@ -159,11 +165,15 @@ def _predict(
     return [{"image_id": number, "file_name": str(file), "reconstruction": f"{name}.png"}]
 
 
-def _in_file_pixels(found: Detections, placement: Placement, min_score: float) -> Detections:
-    """Detections of at least a score, boxes in pixels of the file that the image shows so."""
-    keep = found["scores"] >= min_score
-    boxes = restore_boxes(found["boxes"][keep].cpu(), placement)
-    return {"boxes": boxes, "scores": found["scores"][keep].cpu(), "labels": found["labels"][keep].cpu()}
+def _in_file_pixels(found: Detections, placement: Placement, size: tuple[int, int]) -> Detections:
+    """Detections with boxes and masks in pixels of the file (H, W) that the image shows so."""
+    moved = Detections(
+        boxes=restore_boxes(found["boxes"].cpu(), placement), scores=found["scores"].cpu(), labels=found["labels"].cpu()
+    )
+    if "masks" in found:
+        masks = [torch.from_numpy(mask) > 0 for mask in masks_in_file_pixels(found["masks"], placement, size)]
+        moved["masks"] = torch.stack(masks) if masks else torch.zeros(0, *size, dtype=torch.bool)
+    return moved
 
 
 def _write_index(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pycocotools import mask as rle
 
 from lightning_cv.cli import main
 from lightning_cv.cli.fit import launch
@@ -28,6 +29,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         for name, options in (
             ("detection/ssd_drawn", SCENES),
             ("segmentation/fcn_drawn", SCENES),
+            ("instance/mask_rcnn_drawn", SCENES),
             ("segmentation/multilabel_drawn", SCENES),
             ("vae/beta_vae_digits", ["--trainer.limit_train_batches=1"]),
         ):
@@ -96,6 +98,28 @@ def test_boxes_come_in_coco_form_in_pixels_of_the_upright_file(
         assert x + width <= columns + 0.02
         assert y + height <= rows_of_pixels + 0.02
     assert {row["category_id"] for row in rows} <= {category["id"] for category in index["categories"]}
+
+
+def test_instances_are_told_with_their_masks(checkpoints: dict[str, Path], photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = ["--out", str(out), "--min-score", "0", "--show-score", "0", "--quiet"]
+    assert main(["predict", "--ckpt", str(checkpoints["instance"]), "--images", str(photos / "rgb.jpg"), *options]) == 0
+    rows = json.loads((out / "predictions.json").read_text())
+    assert rows
+    model = load_model(checkpoints["instance"], "cpu")
+    image = read_picture(photos / "rgb.jpg")  # 90 x 130, shown as 64 x 64 at most
+    (found,) = model.task.predict_step(model.datamodule.prepare_image(image)[None])
+    assert len(rows) == len(found["scores"])
+    placement = model.datamodule.placement(90, 130)
+    for row, mask in zip(rows, found["masks"], strict=True):
+        decoded = rle.decode(row["segmentation"])
+        assert decoded.shape == (90, 130)
+        for y, x in ((10, 20), (45, 65), (80, 120), (60, 30)):
+            there = (
+                int((y + 0.5) * placement.y_scale + placement.top),
+                int((x + 0.5) * placement.x_scale + placement.left),
+            )
+            assert decoded[y, x] == mask[there]
 
 
 def test_masks_have_the_size_of_their_image(checkpoints: dict[str, Path], photos: Path, tmp_path: Path) -> None:
