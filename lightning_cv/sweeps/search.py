@@ -11,7 +11,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lightning_cv.errors import UserError
-from lightning_cv.sweeps.parameters import Parameter, Value
+from lightning_cv.sweeps.parameters import ENUMERABLE, Parameter, Value
 from lightning_cv.sweeps.spec import Point, Sweep
 
 if TYPE_CHECKING:  # an extra, and slow to import
@@ -51,6 +51,8 @@ class Search:
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.sweep, self.journal, self.seed = sweep, journal, seed
+        finite = all(parameter.distribution in ENUMERABLE for parameter in sweep.parameters)
+        self._points = math.prod(len(parameter.grid()) for parameter in sweep.parameters) if finite else math.inf
         with self._reading():
             self._study = optuna.create_study(
                 storage=JournalStorage(JournalFileBackend(str(journal))),
@@ -71,9 +73,12 @@ class Search:
 
         fixed = {p.key: distribution for p in self.sweep.parameters if (distribution := distribution_of(p)) is not None}
         with self._reading():
-            for known in self._study.get_trials(deepcopy=False):
-                if known.user_attrs.get(_NUMBER) == number and known.state.name == "RUNNING":
+            placed = [known for known in self._study.get_trials(deepcopy=False) if _NUMBER in known.user_attrs]
+            for known in placed:
+                if known.user_attrs[_NUMBER] == number and known.state.name == "RUNNING":
                     return Drawn(self._point(known.params), known.number)
+            if len(placed) >= self._points:
+                return None
             for attempt in range(MOST_REDRAWS):
                 seed = _mix(self.seed, number, attempt)
                 bayes = self.sweep.method == "bayes" and attempt == 0

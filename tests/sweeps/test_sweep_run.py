@@ -69,13 +69,13 @@ def test_a_failure_is_tried_again_as_often_as_asked_and_once_more_by_retry(sweep
 
 
 def test_two_launchers_on_one_folder_never_run_a_point_twice(sweeping):
-    sweeping.write({"a": {"values": list(range(60))}, "sleep": {"values": [0.0]}})
+    sweeping.write({"a": {"values": list(range(20))}})
     launchers = [sweeping.start("s.yaml", "--jobs", "2") for _ in range(2)]
     said = [one.communicate(timeout=60)[0] for one in launchers]
     assert [one.returncode for one in launchers] == [0, 0]
-    assert sorted(one["argv"][0] for one in sweeping.notes()) == sorted(f"--a={a}" for a in range(60))
-    assert all(text.count(": started") > 5 for text in said), "both had a share"
-    assert sweeping.states() == ["finished"] * 60
+    assert sorted(one["argv"][0] for one in sweeping.notes()) == sorted(f"--a={a}" for a in range(20))
+    assert all(text.count(": started") > 1 for text in said), "both had a share"
+    assert sweeping.states() == ["finished"] * 20
 
 
 def test_a_launcher_killed_at_work_loses_nothing_and_nothing_runs_beside_itself(sweeping):
