@@ -57,7 +57,8 @@ class SweepLoop:
         self.sweep, self.folder, self.agreement = sweep, folder, agreement
         self.launcher, self.retries, self.search = launcher, retries, search
         self._grid: list[Point] = list(sweep.grid()) if sweep.method == "grid" else []
-        self._queue = deque(range(sweep.size))
+        self._size = sweep.size
+        self._queue = deque(range(self._size))
         self._held: list[int] = []  # by other launchers, when last looked
         self._at_work: dict[int, AtWork] = {}
         self._to_be: dict[int, State] = {}  # what trials that were asked to stop will be
@@ -283,7 +284,7 @@ class SweepLoop:
             time.sleep(_LONGEST_PAUSE_S)
 
     def _say(self, trial: Trial, text: str) -> None:
-        print(f"trial {trial.number + 1} of {self.sweep.size}, {trial.id}: {text}", flush=True)
+        print(f"trial {trial.number + 1} of {self._size}, {trial.id}: {text}", flush=True)
 
     @contextmanager
     def _signals_counted(self) -> Iterator[None]:
