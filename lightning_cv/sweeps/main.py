@@ -6,9 +6,13 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lightning_cv.errors import UserError
 from lightning_cv.sweeps.folder import SWEEP, Agreement, SweepFolder, Trial
+
+if TYPE_CHECKING:
+    from lightning_cv.sweeps.launcher import Launcher
 
 SWEEPS = Path("runs/sweeps")
 
@@ -25,7 +29,7 @@ def _run(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     from lightning_cv.sweeps.check import refuse_settings
     from lightning_cv.sweeps.command import command_line, path_with_interpreter
-    from lightning_cv.sweeps.local import LocalLauncher, refuse_missing_program, visible_gpus
+    from lightning_cv.sweeps.local import refuse_missing_program
     from lightning_cv.sweeps.run import SweepLoop, states_of
     from lightning_cv.sweeps.search import Search
     from lightning_cv.sweeps.spec import read_sweep, refuse_size
@@ -44,15 +48,14 @@ def _run(argv: list[str]) -> int:
         line = command_line(sweep.command, sweep.program, {})
         refuse_missing_program(line, path_with_interpreter(), sweep.file)
         refuse_settings(sweep)
-    gpus = options.gpus.split(",") if options.gpus else visible_gpus()
-    jobs = options.jobs or max(1, len(gpus))
+    launcher = _launcher(options)
     agreement = folder.agree(sweep, options.threads, options.seed)
     search = None
     if sweep.method != "grid" or sweep.stopping is not None:
         search = Search(sweep, folder.journal, agreement.seed)
     states_of(folder, sweep.size)  # what is damaged is told before anything starts
-    loop = SweepLoop(sweep, folder, agreement, LocalLauncher(jobs, gpus, options.grace), options.retries, search)
-    print(f"sweep {sweep.name}: {sweep.size} trials in {folder.path}, {jobs} at once", flush=True)
+    loop = SweepLoop(sweep, folder, agreement, launcher, options.retries, search)
+    print(f"sweep {sweep.name}: {sweep.size} trials in {folder.path}, {launcher.room} at once", flush=True)
     interrupted = loop.run()
     states = states_of(folder, sweep.size)
     print(f"sweep {sweep.name}: " + ", ".join(f"{count} {state}" for state, count in states.most_common()))
@@ -66,6 +69,14 @@ def _run(argv: list[str]) -> int:
         return 1
     print(f"next: lightning-cv report {folder.path}")
     return 0
+
+
+def _launcher(options: argparse.Namespace) -> "Launcher":
+    """What the options ask to start trials with."""
+    from lightning_cv.sweeps.local import LocalLauncher, visible_gpus
+
+    gpus = options.gpus.split(",") if options.gpus else visible_gpus()
+    return LocalLauncher(options.jobs or max(1, len(gpus)), gpus, options.grace)
 
 
 def _status(argv: list[str]) -> int:

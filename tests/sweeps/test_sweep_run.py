@@ -200,7 +200,7 @@ def test_status_tells_progress_best_and_what_is_left(sweeping):
     parameters = {"curve": {"values": [curve]}, "sleep": {"values": [0, 60]}}
     sweeping.write(parameters, metric={"name": "val/x", "goal": "minimize"})
     launcher = sweeping.start("s.yaml")
-    wait_for(lambda: len(list(sweeping.folder.glob("*/metrics.csv"))) == 2)
+    wait_for(lambda: [path.read_text().count("\n") for path in sweeping.folder.glob("*/metrics.csv")] == [4, 4])
     second = sweeping.notes()[1]["id"]
     (sweeping.folder / second / "config.yaml").write_text("trainer:\n  max_epochs: 9\n")
     found = sweeping.status()

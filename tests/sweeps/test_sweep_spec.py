@@ -133,6 +133,7 @@ def test_an_id_is_of_the_sweep_and_the_point_and_nothing_else(sweep_of):
         ({"method": "bayes"}, "metric: bayes needs one, there is none"),
         ({"early_terminate": {"type": "hyperband", "min_iter": 2}}, "metric: early_terminate needs one"),
         ({"metric": {"name": "x", "goal": "max"}}, "metric.goal: minimize or maximize is expected, got 'max'"),
+        ({"metric": {"name": "x", "target": 1}}, "metric.target: a sweep that ends at a value cannot be run here"),
         ({"metric": {"nam": "x"}}, "metric: `{name: val/loss, goal: minimize}` is expected"),
         ({"metric": {"name": "x", "gaol": "maximize"}}, "metric: no key gaol; did you mean goal?"),
         ({"early_terminate": {"type": "median"}}, "early_terminate: `{type: hyperband, min_iter: 3}` is expected"),
