@@ -140,7 +140,7 @@ def find_sweep(name: str) -> Path:
     """The file of a sweep: a path, or its name among ./experiments/sweeps or those of the package."""
     from lightning_cv.cli.experiments import shipped_experiments
 
-    own = f"{name.removesuffix('.yaml').removeprefix('sweeps/')}.yaml"
+    own = f"{name.removesuffix('.yaml').removeprefix('experiments/').removeprefix('sweeps/')}.yaml"
     places = [Path(name), *(root / "sweeps" / own for root in (Path("experiments"), shipped_experiments()))]
     for place in places:
         if place.is_file():

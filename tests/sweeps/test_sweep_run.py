@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from conftest import wait_for
+from launched import wait_for
 
 from lightning_cv.sweeps.local import Place, places
 
@@ -78,14 +78,19 @@ def test_two_launchers_on_one_folder_never_run_a_point_twice(sweeping):
     assert sweeping.states() == ["finished"] * 20
 
 
-def test_a_launcher_killed_at_work_loses_nothing_and_nothing_runs_beside_itself(sweeping):
-    sweeping.write({"a": {"values": [1, 2, 3]}, "sleep": {"value": 1.0}})
+@pytest.mark.parametrize("deaf", [False, True])
+def test_a_launcher_killed_at_work_loses_nothing_and_nothing_runs_beside_itself(sweeping, deaf):
+    """Its trials get SIGTERM from the system; those that do not listen are ended by the next launcher."""
+    sweeping.write({"a": {"values": [1, 2, 3]}, "sleep": {"value": 3.0}, "deaf": {"value": deaf}})
     launcher = sweeping.start("s.yaml", "--jobs", "2")
     wait_for(lambda: len(sweeping.notes()) == 2)
+    wait_for(
+        lambda: [path.read_text().count('"running"') for path in sweeping.folder.glob("state/trials/*.json")] == [1, 1]
+    )
     launcher.kill()
     launcher.communicate()
     assert sweeping.states()[:2] == ["lost", "lost"]
-    assert sweeping.run("s.yaml", "--jobs", "2").returncode == 0
+    assert sweeping.run("s.yaml", "--jobs", "2", "--grace", "0.1").returncode == 0
     assert sweeping.states() == ["finished"] * 3
     assert len(sweeping.notes("ends")) == 3, "what the dead launcher had started was ended"
     assert len({one["id"] for one in sweeping.notes()}) == 3

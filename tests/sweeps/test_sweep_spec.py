@@ -192,7 +192,8 @@ def test_the_check_tries_every_word_and_the_ends_of_numbers(sweep_of):
 
 def test_sweeps_are_found_by_name_and_by_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert find_sweep("beta_dsprites") == find_sweep("sweeps/beta_dsprites.yaml") == SWEEPS[1]
+    assert find_sweep("beta_dsprites") == SWEEPS[1]
+    assert find_sweep("sweeps/beta_dsprites.yaml") == find_sweep("experiments/sweeps/beta_dsprites.yaml") == SWEEPS[1]
     with pytest.raises(UserError, match="no sweep file beta_x; the package has beta_celeba"):
         find_sweep("beta_x")
 
