@@ -300,9 +300,14 @@ def _write_new(path: Path, content: dict[str, Any]) -> None:
     """Write a file in one step unless somebody was faster."""
     part = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(3)}.part")
     part.write_text(json.dumps(content, indent=2) + "\n")
-    with suppress(FileExistsError):
+    try:
         os.link(part, path)
-    part.unlink()
+    except FileExistsError:
+        part.unlink()
+    except OSError:  # a file system without hard links
+        os.replace(part, path)
+    else:
+        part.unlink()
 
 
 def _read(path: Path) -> dict[str, Any]:  # Any: JSON
