@@ -3,13 +3,16 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 
 import pytest
 from launched import wait_for
 
+from lightning_cv.sweeps.folder import SweepFolder, Trial
 from lightning_cv.sweeps.local import Place, places
+from lightning_cv.sweeps.spec import read_sweep
 
 
 def test_every_point_runs_once_in_order_and_again_nothing_runs(sweeping):
@@ -223,8 +226,6 @@ def test_status_tells_progress_best_and_what_is_left(sweeping):
 
 
 def test_status_and_the_loop_import_nothing_heavy():
-    import subprocess
-
     code = (
         "import sys; import lightning_cv.sweeps.main, lightning_cv.sweeps.run, lightning_cv.sweeps.status;"
         "import lightning_cv.sweeps.local, lightning_cv.sweeps.search, lightning_cv.sweeps.check;"
@@ -232,3 +233,17 @@ def test_status_and_the_loop_import_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_status_of_a_thousand_trials_takes_under_a_second(sweeping):
+    """Of processor time, the start of Python included: waiting for a busy machine is not counted."""
+    sweeping.write({"a": {"min": 1, "max": 1000}})
+    sweep, folder = read_sweep(sweeping.file), SweepFolder(sweeping.folder)
+    folder.agree(sweep, None, None)
+    for number, point in enumerate(sweep.grid()):
+        folder.write(Trial(number, sweep.trial_id(point), point, "finished", 1, 1, best=float(number)))
+    before = os.times()
+    said, _ = sweeping.start("status", "s.yaml").communicate()
+    after = os.times()
+    assert "s: 1000 trials: 1000 finished" in said
+    assert after.children_user + after.children_system - before.children_user - before.children_system < 1.0
