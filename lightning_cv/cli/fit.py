@@ -158,8 +158,8 @@ class ExperimentCLI(LightningCLI):
         elif throw_away:
             folder = Path(tempfile.mkdtemp(prefix="lightning-cv-"))
             self.made_here = self.throw_away = True
-        elif self.config.run_dir is not None:
-            folder = Path(self.config.run_dir)
+        elif asked := self.config.run_dir or (os.environ.get(run_folder.TRIAL_FOLDER) if self.verb == "fit" else None):
+            folder = Path(asked)
             if run_folder.is_first_process():
                 run_folder.make_run_folder(folder)
             self.made_here = True
