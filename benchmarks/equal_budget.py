@@ -92,9 +92,14 @@ SEGMENTERS = {
     "smp_unet": System("U-Net (segmentation-models-pytorch)", ("smp_unet_drawn",)),
     "smp_deeplabv3plus": System("DeepLabV3+ (segmentation-models-pytorch)", ("smp_deeplabv3plus_drawn",)),
 }
+DIVIDERS = {
+    "panoptic_fpn": System("Panoptic FPN, narrow", ("panoptic_fpn_drawn",)),
+    "panoptic_segformer": System("Panoptic SegFormer, narrow", ("panoptic_segformer_drawn",)),
+}
 KINDS = {
     "detection": Kind(1200.0, {"test/map_50": "mAP@0.5", "test/map": "mAP@[.5:.95]"}, DETECTORS),
     "segmentation": Kind(600.0, {"test/miou": "mIoU"}, SEGMENTERS),
+    "panoptic": Kind(1800.0, {"test/pq": "PQ", "test/sq": "SQ", "test/rq": "RQ"}, DIVIDERS),
 }
 
 
@@ -204,7 +209,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--folder", type=Path, required=True, help="of the figures, one a kind")
-    parser.add_argument("--budget-cpu-seconds", type=float, help="default: 1,200 for detection, 600 for segmentation")
+    parser.add_argument(
+        "--budget-cpu-seconds",
+        type=float,
+        help="default: 1,200 for detection, 600 for segmentation, 1,800 for panoptic",
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--systems", nargs="+", help="some of the kind's, by name")
     parser.add_argument("--one", help=argparse.SUPPRESS)
