@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 
-from lightning_cv import __version__
+from lightning_cv import __version__, interrupts
 from lightning_cv.errors import UserError
 
 VERBS = {
@@ -53,7 +53,11 @@ examples:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; the exit status: 0 done, 1 done with complaints, 2 the caller's slip, 130 interrupted."""
+    """Run one command; the exit status.
+
+    0 done, 1 done with complaints, 2 the caller's slip, 130 ended by Ctrl-C, 75 (`interrupts.STATUS`) a run that was
+    asked to stop, has saved, and can go on.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     verb, *rest = [argument for argument in arguments if argument != "--debug"] or ["--help"]
@@ -66,7 +70,13 @@ def main(argv: list[str] | None = None) -> int:
         if verb == "--version":
             print(f"lightning-cv {__version__}")
             return 0
+        if verb in ("fit", "resume"):
+            interrupts.listen()  # before the imports, which take seconds
         return _verb(verb)(rest)
+    except interrupts.Interrupted as end:
+        if str(end):  # the first process speaks for all
+            print(f"lightning-cv {verb}: {end}", file=sys.stderr)
+        return end.status
     except KeyboardInterrupt:
         print(f"\nlightning-cv {verb}: interrupted", file=sys.stderr)
         return 130

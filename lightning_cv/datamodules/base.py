@@ -1,5 +1,6 @@
 """The common ground of all data modules: loaders whose order and augmentation are functions of counters."""
 
+import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sized
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from lightning_cv import interrupts
 from lightning_cv.contracts import DetectionBatch, DetectionSample, Draw, LabelMap, Placement
 from lightning_cv.datamodules.batches import collate_detection
 from lightning_cv.datamodules.sampling import CounterBatchSampler
@@ -70,7 +72,12 @@ class BatchDataset(Dataset[Batch], Generic[Batch]):
 
 
 def single_threaded_worker(_: int) -> None:
-    """Loader workers share the cores already: OpenCV and torch must not start threads of their own in each."""
+    """Loader workers share the cores already: OpenCV and torch must not start threads of their own in each.
+
+    A signal to all processes of a run is for those that save: workers end when they are told to or are alone.
+    """
+    for number in interrupts.SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 

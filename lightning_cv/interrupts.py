@@ -1,0 +1,66 @@
+"""Being asked to stop: signals that only leave a note, which the training loop reads when it can save.
+
+Light on purpose: the command line listens before it imports anything heavy.
+"""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+"""People and launchers send TERM; SLURM sends USR1 or USR2 ahead of a time limit, whichever the job names."""
+
+STATUS = 75
+"""Exit status of a run that was interrupted and can go on: EX_TEMPFAIL of sysexits.h, "try again later"."""
+
+
+class Interrupted(Exception):
+    """Ends a run that was asked to stop. `status` is the process's exit status."""
+
+    def __init__(self, message: str, status: int = STATUS) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class _Note:
+    received: signal.Signals | None = None
+
+
+def listen() -> None:
+    """From now on the signals leave a note and do nothing else. In another thread than the main one nothing changes."""
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            signal.signal(number, _take_note)
+
+
+@contextmanager
+def listening() -> Iterator[None]:
+    """Listen, then leave the handlers and the note as they were."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    listen()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        if all(handler is not _take_note for handler in before.values()):
+            forget()
+
+
+def received() -> signal.Signals | None:
+    """The first signal that came, None where none did."""
+    return _Note.received
+
+
+def forget() -> None:
+    """Tear up the note."""
+    _Note.received = None
+
+
+def _take_note(number: int, _: FrameType | None) -> None:
+    _Note.received = _Note.received or signal.Signals(number)
