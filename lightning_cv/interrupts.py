@@ -3,6 +3,7 @@
 Light on purpose: the command line listens before it imports anything heavy.
 """
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -52,6 +53,18 @@ def listening() -> Iterator[None]:
             forget()
 
 
+def leave_to_parent() -> None:
+    """In a worker process: only the parent's own SIGTERM ends it, as at the end of a loader.
+
+    What is sent to all processes of a run is for those that save, and they need their workers until then.
+    """
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a signal that is ignored cannot be waited for
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
 def received() -> signal.Signals | None:
     """The first signal that came, None where none did."""
     return _Note.received
@@ -60,6 +73,12 @@ def received() -> signal.Signals | None:
 def forget() -> None:
     """Tear up the note."""
     _Note.received = None
+
+
+def _end_with_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 def _take_note(number: int, _: FrameType | None) -> None:

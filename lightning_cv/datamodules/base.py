@@ -1,6 +1,5 @@
 """The common ground of all data modules: loaders whose order and augmentation are functions of counters."""
 
-import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sized
 from pathlib import Path
@@ -72,12 +71,8 @@ class BatchDataset(Dataset[Batch], Generic[Batch]):
 
 
 def single_threaded_worker(_: int) -> None:
-    """Loader workers share the cores already: OpenCV and torch must not start threads of their own in each.
-
-    A signal to all processes of a run is for those that save: workers end when they are told to or are alone.
-    """
-    for number in interrupts.SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    """Loader workers share the cores already: OpenCV and torch must not start threads of their own in each."""
+    interrupts.leave_to_parent()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 

@@ -6,6 +6,7 @@ Also the callback that plays the crash.
 import multiprocessing
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -48,7 +49,7 @@ class SignalAt(Callback):
         if self.who == "group":
             if trainer.global_rank == 0:
                 Path("signalled").write_text(str(time.time()))
-                os.killpg(os.getpgid(0), self.signal)
+                subprocess.run(["kill", f"-{self.signal.value}", "--", f"-{os.getpgid(0)}"], preexec_fn=os.setpgrp)
         elif self.who in ("both", str(trainer.global_rank)):
             Path("signalled").write_text(str(time.time()))
             os.kill(os.getpid(), self.signal)

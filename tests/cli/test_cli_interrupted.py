@@ -90,12 +90,16 @@ def test_one_place_is_tried_every_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("who", ["0", "1", "both", "group"])
 @pytest.mark.parametrize(
-    ("place", "step"),
-    [("setup:1", 0), ("on_train_start:1", 0), ("on_train_batch_start:8", 8), ("on_validation_batch_start:2", BATCHES)],
+    ("place", "who", "step"),
+    [
+        ("setup:1", "both", 0),
+        ("on_train_start:1", "group", 0),
+        *(("on_train_batch_start:8", who, 8) for who in ("0", "1", "both", "group")),
+        *(("on_validation_batch_start:2", who, BATCHES) for who in ("1", "both", "group")),
+    ],
 )
-def test_two_processes_save_and_end_together(tmp_path: Path, place: str, step: int, who: str) -> None:
+def test_two_processes_save_and_end_together(tmp_path: Path, place: str, who: str, step: int) -> None:
     """Launched by Lightning, signalled one by one, both, or as a group with all they started."""
     experiment(tmp_path, VAE, HALVES, 100, METRICS, SIGNALLING)
     ended, seconds = two_processes(tmp_path, f"{place} {who}", devices=2)
