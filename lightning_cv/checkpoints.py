@@ -105,6 +105,12 @@ def newest_checkpoint(folder: Path) -> LoadedCheckpoint:
     return LoadedCheckpoint(best[2], best[3], skipped)
 
 
+def clear_unfinished(folder: Path) -> None:
+    """Remove what writes that were killed have left in a folder; nobody may be writing there."""
+    for part in folder.glob(".*.ckpt.*.part"):
+        part.unlink(missing_ok=True)
+
+
 def _is_full(error: BaseException, folder: Path) -> bool:
     """Whether a write failed for want of space: torch's zip writer hides the system's reason, then the disk tells."""
     reasons = (error, error.__cause__, error.__context__)

@@ -53,6 +53,19 @@ def listening() -> Iterator[None]:
             forget()
 
 
+@contextmanager
+def kept_from_children() -> Iterator[None]:
+    """Processes that are started within do not get the signals, for as long as they live.
+
+    SLURM signals all that a job has started: also W&B's service, without which the run could not end as it should.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def leave_to_parent() -> None:
     """In a worker process: only the parent's own SIGTERM ends it, as at the end of a loader.
 

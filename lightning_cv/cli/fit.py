@@ -9,7 +9,7 @@ import time
 import traceback
 import warnings
 from argparse import ArgumentError
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +22,13 @@ from lightning_cv import interrupts, tracking
 from lightning_cv.callbacks.predictions import Format, SavePredictions
 from lightning_cv.callbacks.preemption import Preemption
 from lightning_cv.callbacks.reproducible import CounterRandomness
-from lightning_cv.checkpoints import AtomicCheckpointIO, load_checkpoint, newest_checkpoint, refuse_incomplete
+from lightning_cv.checkpoints import (
+    AtomicCheckpointIO,
+    clear_unfinished,
+    load_checkpoint,
+    newest_checkpoint,
+    refuse_incomplete,
+)
 from lightning_cv.cli import record, run_folder, slurm
 from lightning_cv.cli.diagnose import constructor_words, explain, unknown_section
 from lightning_cv.cli.experiments import expand_configs, option_value, with_ckpt_spelled
@@ -295,6 +301,7 @@ def _run(cli: ExperimentCLI, ckpt: Path | None) -> Launched:
     try:
         with run_folder.RunLock(cli.run_dir) if first else nullcontext():
             if first:
+                clear_unfinished(cli.run_dir / run_folder.CHECKPOINTS)
                 record.begin(
                     cli.run_dir, cli.settings, ["lightning-cv", cli.verb, *cli.asked], cli.config.seed_everything
                 )
@@ -313,7 +320,8 @@ def _run(cli: ExperimentCLI, ckpt: Path | None) -> Launched:
             isinstance(error, ValueError | OSError) and trainer.global_step == 0
         )  # told in a message, needs no file
         if first and not isinstance(error, UserError) and not a_slip:
-            (cli.run_dir / "error.txt").write_text("".join(traceback.format_exception(error)))
+            with suppress(OSError):  # the disk may be full
+                (cli.run_dir / "error.txt").write_text("".join(traceback.format_exception(error)))
         raise
     finally:
         tracking.finish(trainer)

@@ -3,6 +3,7 @@
 Requeueing belongs to this module alone (docs/adr/0019): Lightning's own is switched off, submitit's is not used.
 """
 
+import math
 import os
 import re
 import shutil
@@ -22,8 +23,6 @@ from lightning_cv.errors import UserError
 NO_REQUEUE = "LIGHTNING_CV_NO_REQUEUE"
 """Environment variable: set to anything, a run never requeues its job."""
 
-_NOT_AGAIN = ("CANCELLED", "COMPLETED", "DEADLINE")
-"""States of a job that somebody wants to end, or that has: it is not put back."""
 _BY_HAND = ("bash", "interactive")
 """Names of jobs in which somebody types commands, as Lightning sees it."""
 
@@ -92,8 +91,8 @@ def requeue(made_steps: bool) -> Requeueing:
     facts = job_facts(job)
     if facts.get("BatchFlag") != "1" or facts.get("Requeue") != "1":
         return Requeueing(False, f"job {job} may not be requeued")
-    if (state := facts.get("JobState", "")) in _NOT_AGAIN:
-        return Requeueing(False, f"job {job} is {state.lower()} and stays so")
+    if facts.get("JobState") != "RUNNING" and not _is_over_time(facts):
+        return Requeueing(False, f"job {job} was cancelled and stays away")
     if not made_steps and restarts() > 0:
         return Requeueing(False, f"job {job} made no step since its last start and is not requeued: give it more time")
     done = _scontrol("requeue", job)
@@ -105,6 +104,23 @@ def requeue(made_steps: bool) -> Requeueing:
 def job_facts(job: str) -> dict[str, str]:
     """What `scontrol show job` says of a job, by its keys; empty where SLURM does not answer."""
     return dict(re.findall(r"(\S+?)=(\S*)", _scontrol("show", "job", "-o", job).stdout))
+
+
+def seconds(clock: str) -> float:
+    """A time as SLURM prints it; infinite for "UNLIMITED" and what is none.
+
+    >>> seconds("1-02:00:05")
+    93605.0
+    """
+    found = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+):(\d+)", clock)
+    if found is None:
+        return math.inf
+    days, hours, minutes, rest = (float(number or 0) for number in found.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + rest
+
+
+def _is_over_time(facts: dict[str, str]) -> bool:
+    return seconds(facts.get("RunTime", "0:00:00")) >= seconds(facts.get("TimeLimit", ""))
 
 
 def _is_job() -> bool:

@@ -27,6 +27,16 @@ class KillAt(Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+class Pace(Callback):
+    """Takes its time over each batch, so that there is a moment to interrupt it in."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
+        time.sleep(self.seconds)
+
+
 class SignalAt(Callback):
     """Sends a signal at a place the environment names: `HOOK:N WHO [SIGNAL]`, at the Nth call of the hook.
 

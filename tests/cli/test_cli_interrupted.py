@@ -117,7 +117,7 @@ def test_two_processes_save_and_end_together(tmp_path: Path, place: str, who: st
 def test_two_interrupted_processes_go_on_as_two_that_were_not(tmp_path: Path) -> None:
     for name, places in (("whole", []), ("stopped", ["on_train_batch_start:9 1", "on_validation_batch_start:1 group"])):
         (tmp_path / name).mkdir()
-        experiment(tmp_path / name, VAE, HALVES, 100, METRICS, SIGNALLING, BEST)
+        experiment(tmp_path / name, VAE, HALVES, BATCHES, METRICS, SIGNALLING, BEST)
         ended, _ = two_processes(tmp_path / name, places[0] if places else "", devices=2)
         for place in [*places[1:], ""] if places else []:
             assert ended.returncode == STATUS, ended.stderr
