@@ -16,7 +16,8 @@ LEVELS = [
     {"models", "metrics", "datasets", "viz", "transforms", "tracking", "schedules", "scalars"},
     {"tasks", "datamodules", "callbacks", "checkpoints"},
     {"tools"},
-    {"cli", "sweeps"},
+    {"cli"},
+    {"sweeps"},
     {"__main__"},
 ]
 LEVEL_OF = {part: level for level, parts in enumerate(LEVELS) for part in parts}

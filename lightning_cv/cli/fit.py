@@ -34,7 +34,13 @@ from lightning_cv.cli.diagnose import constructor_words, explain, unknown_sectio
 from lightning_cv.cli.experiments import expand_configs, option_value, with_ckpt_spelled
 from lightning_cv.cli.gpus import hide_missing_gpus
 from lightning_cv.cli.memory import keep_freed_memory
-from lightning_cv.cli.settings import Settings, checkpoint_to_test, differences, of_training, untrained, without_objects
+from lightning_cv.cli.settings import (
+    Settings,
+    checkpoint_to_test,
+    refuse_other_settings,
+    untrained,
+    without_objects,
+)
 from lightning_cv.cli.target import Target
 from lightning_cv.datamodules.base import DataModule
 from lightning_cv.errors import UserError
@@ -166,8 +172,8 @@ class ExperimentCLI(LightningCLI):
         elif throw_away:
             folder = Path(tempfile.mkdtemp(prefix="lightning-cv-"))
             self.made_here = self.throw_away = True
-        elif self.config.run_dir is not None:
-            folder = Path(self.config.run_dir)
+        elif asked := self.config.run_dir or (os.environ.get(run_folder.TRIAL_FOLDER) if self.verb == "fit" else None):
+            folder = Path(asked)
             if run_folder.is_first_process() and not run_folder.goes_on_in(folder):
                 run_folder.make_run_folder(folder)
             self.made_here = not run_folder.goes_on_in(folder)
@@ -373,24 +379,10 @@ def _refuse_other_checkpoint(cli: ExperimentCLI, content: dict[str, Any], ckpt: 
     try:
         cli.model.on_load_checkpoint(content)
         refuse_incomplete(content, ckpt, to_train=cli.verb == "fit")
-        _refuse_other_settings(cli.settings, content, ckpt, cli.verb)
+        refuse_other_settings(cli.settings, content.get(CHECKPOINT_KEY, {}).get("settings"), ckpt, cli.verb)
     except (UserError, ValueError) as error:
         cli.discard()
         raise UserError(str(error)) from error
-
-
-def _refuse_other_settings(asked: Settings, content: dict[str, Any], ckpt: str, verb: str) -> None:
-    """A checkpoint trained under other settings than those asked for would be evaluated or continued mislabelled."""
-    saved = content.get(CHECKPOINT_KEY, {}).get("settings")
-    if saved is None:
-        return
-    parts = ("model", "seed_everything", "data") if verb == "fit" else ("model",)
-    before, now = ({part: settings.get(part) for part in parts} for settings in (saved, asked))
-    changed = differences(before, now) if verb == "fit" else differences(of_training(before), of_training(now))
-    if changed:
-        listed = "\n".join(f"  {change}" for change in changed[:3])
-        more = f"\n  and {len(changed) - 3} more" if len(changed) > 3 else ""
-        raise UserError(f"{ckpt} was trained under other settings than asked for:\n{listed}{more}")
 
 
 def _as_list(entries: Any) -> list[Any]:  # Any: what a trainer argument may be: None, one object, a list of them

@@ -20,6 +20,8 @@ CONFIG, ENVIRONMENT, CHECKPOINTS = "config.yaml", "env.json", "checkpoints"
 METRICS, LOCK = "metrics.csv", ".lock"
 SHARED_RUN = "LIGHTNING_CV_RUN_DIR"
 """Environment variable by which the first process of a distributed run tells the others its folder."""
+TRIAL_FOLDER = "LIGHTNING_CV_TRIAL_DIR"
+"""Environment variable by which a sweep tells a trial its folder: `fit` makes its run there."""
 
 _PACKAGES = ("lightning-cv", "torch", "torchvision", "lightning", "torchmetrics", "timm", "wandb", "albumentations")
 _MOST_OF_A_DIFF = 1_000_000
