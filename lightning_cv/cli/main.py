@@ -88,6 +88,8 @@ def main(argv: list[str] | None = None) -> int:
         if debug or not (isinstance(error, UserError | ValueError | OSError) or _is_a_slip(error)):
             raise
         print(f"lightning-cv {verb}: {message_of(error)}", file=sys.stderr)
+        if _named(error, "OutOfMemoryError"):
+            print("lower --data.batch_size, and raise --trainer.accumulate_grad_batches as much", file=sys.stderr)
         if not isinstance(error, UserError):
             print("(--debug shows where)", file=sys.stderr)
         return 2
@@ -95,7 +97,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def _is_a_slip(error: BaseException) -> bool:
     """Whether a library says that it was asked for what cannot be; by name, for importing the classes takes seconds."""
-    return bool({"MisconfigurationException", "ArgumentError"} & {kind.__name__ for kind in type(error).__mro__})
+    return _named(error, "MisconfigurationException", "ArgumentError", "OutOfMemoryError")
+
+
+def _named(error: BaseException, *names: str) -> bool:
+    return bool(set(names) & {kind.__name__ for kind in type(error).__mro__})
 
 
 def message_of(error: BaseException, lines: int = 4) -> str:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from lightning_cv import interrupts
 from lightning_cv.errors import UserError
 from lightning_cv.sweeps.launcher import Ended, Handle, Job
 from lightning_cv.sweeps.processes import end_group, reference, set_up_child
@@ -105,6 +106,8 @@ class _LocalTrial:
         told = f"exit status {status}" if status >= 0 else f"ended by {signal.Signals(-status).name}"
         if self._deadline is not None:
             return Ended("interrupted", f"stopped, {told}")
+        if status == interrupts.STATUS:
+            return Ended("interrupted", "asked to stop by somebody else")
         return Ended("failed" if status else "finished", told if status else "")
 
     def stop(self, now: bool = False) -> None:

@@ -113,7 +113,7 @@ def test_two_processes_save_and_end_together(tmp_path: Path, place: str, who: st
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_two_interrupted_processes_go_on_as_two_that_were_not(tmp_path: Path) -> None:
     for name, places in (("whole", []), ("stopped", ["on_train_batch_start:9 1", "on_validation_batch_start:1 group"])):
         (tmp_path / name).mkdir()
@@ -141,7 +141,7 @@ def two_processes(
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=280,
         start_new_session=True,
     )
     moment = folder / "signalled"

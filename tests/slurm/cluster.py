@@ -147,7 +147,7 @@ class Cluster:
         file = self.folder / "jobs" / f"slurm-{job}.out"
         return file.read_text() if file.exists() else ""
 
-    def finished(self, job: str, seconds: float = 150) -> dict[str, str]:
+    def finished(self, job: str, seconds: float = 600) -> dict[str, str]:
         """The facts of a job once it has ended for good."""
         ends = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "DEADLINE")
         try:
