@@ -53,8 +53,8 @@ def move(checkpoint: dict[str, Any], saved: dict[str, int] | None, trainer: Trai
     progress["is_last_batch"] = progress["current"]["ready"] >= now
     return (
         f"{trainer.world_size} process(es) go on with a run of {saved['count']}: epoch {checkpoint['epoch'] + 1}, "
-        f"batch {progress['current']['ready']} of {now} instead of {done} of {before}. It will not end in the same bits: "
-        f"a step sees {trainer.world_size * datamodule.batch_size} images instead of "
+        f"batch {progress['current']['ready']} of {now} instead of {done} of {before}. "
+        f"It will not end in the same bits: a step sees {trainer.world_size * datamodule.batch_size} images instead of "
         f"{saved['count'] * datamodule.batch_size}, in another order, under the learning rate as set; "
         "what counts steps, as schedules do, goes on at its step, and epochs have another number of them"
     )

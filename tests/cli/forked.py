@@ -48,7 +48,7 @@ class SignalAt(Callback):
         where, self.who, *name = [*os.environ.get(SIGNAL_AT, "nowhere:0 none").split(), "SIGTERM"][:3]
         self.signal = signal.Signals[name[0]]
         self.hook, _, count = where.partition(":")
-        self.left = int(count)
+        self.left = int(count) if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0" else 0
 
     def _passes(self, hook: str, trainer: Trainer) -> None:
         if hook != self.hook:

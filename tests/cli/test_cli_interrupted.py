@@ -127,7 +127,7 @@ def test_two_interrupted_processes_go_on_as_two_that_were_not(tmp_path: Path) ->
 
 
 def two_processes(
-    folder: Path, signal_at: str, *command: str, devices: int
+    folder: Path, signal_at: str, *command: str, devices: int, module: str = "lightning_cv"
 ) -> tuple["subprocess.CompletedProcess[str]", float]:
     """A command in a process group of its own, as from a shell; also the seconds from the signal to the end."""
     fit = ["fit", "--config", "small.yaml", f"--trainer.devices={devices}", "--trainer.strategy=auto"]
@@ -136,7 +136,7 @@ def two_processes(
     for name in [name for name in environment if name.startswith("WANDB") and "SERVICE" in name]:
         del environment[name]
     ended = subprocess.run(
-        [sys.executable, "-m", "lightning_cv", *(command or fit)],
+        [sys.executable, "-m", module, *(command or fit)],
         cwd=folder,
         env=environment,
         capture_output=True,
