@@ -88,10 +88,10 @@ def test_a_damaged_last_checkpoint_is_passed_over(whole: Path, tmp_path: Path, d
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of two megabytes."""
+    """A file system of 16 megabytes."""
     place = tmp_path / "disk"
     place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(place)]
     mounted = subprocess.run(command, capture_output=True, text=True, check=False)
     if mounted.returncode:
         pytest.skip(f"no small disk to fill: {mounted.stderr.strip()}")
@@ -99,10 +99,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
-def test_a_full_disk_ends_a_run_that_can_go_on(whole: Path, small_disk: Path) -> None:
-    experiment(small_disk, VAE, DIGITS, EVERY, FULL)
+def test_a_full_disk_ends_a_run_that_can_go_on(whole: Path, small_disk: Path, tmp_path: Path) -> None:
+    experiment(tmp_path, VAE, DIGITS, EVERY, FULL)
+    command = ["fit", "--config", "small.yaml", "--runs", str(small_disk / "runs")]
     quiet = {"WANDB_MODE": "disabled"}  # whose own writer would only complain
-    assert run(["fit", "--config", "small.yaml"], small_disk, **{SEED: str(BATCHES + 3)}, **quiet) == 2
+    status = run(command, tmp_path, **{SEED: str(BATCHES + 3)}, **quiet)
+    words = (tmp_path / "output.txt").read_text()
+    assert status == 2, words
+    assert "no space left" in words.lower(), words
     (small_disk / "filler").unlink()
     assert final_state(small_disk)["global_step"] == BATCHES + 2
     resume_and_compare(small_disk, whole)
