@@ -224,19 +224,26 @@ class SweepFolder:
     def alive(self) -> Iterator[None]:
         """Make this launcher known for as long as it is at work."""
         path = self.launchers / f"{self.token}.json"
-        content = {"machine": machine(), "reference": reference(os.getpid()), "host": socket.gethostname()}
         with writing(path):
-            write_json(path, content)
+            self._introduce()
         try:
             yield
         finally:
             with suppress(OSError):
                 path.unlink()
 
+    def _introduce(self) -> None:
+        content = {"machine": machine(), "reference": reference(os.getpid()), "host": socket.gethostname()}
+        write_json(self.launchers / f"{self.token}.json", content)
+
     def beat(self) -> None:
         """A sign of life."""
-        with writing(self.launchers):
-            os.utime(self.launchers / f"{self.token}.json")
+        path = self.launchers / f"{self.token}.json"
+        with writing(path):
+            try:
+                os.utime(path)
+            except FileNotFoundError:  # somebody has tidied up
+                self._introduce()
 
     def living(self) -> list[str]:
         """Launchers that are at work, this one left out."""
@@ -246,6 +253,12 @@ class SweepFolder:
     def is_cancelled(self, number: int) -> bool:
         """Whether somebody wants no such trial."""
         return (self.cancelled / f"{number:05d}").exists()
+
+    def standing(self, number: int, trial: Trial | None) -> State:
+        """The state of a trial, that nobody wants it any more included."""
+        state: State = trial.state if trial else "waiting"
+        unwanted = state not in ("running", "finished", "pruned") and self.is_cancelled(number)
+        return "cancelled" if unwanted else state
 
     def wish(self, number: int, wanted: bool) -> None:
         """Say that a trial is, or is not, wanted."""
@@ -287,9 +300,14 @@ def _write_new(path: Path, content: dict[str, Any]) -> None:
     """Write a file in one step unless somebody was faster."""
     part = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(3)}.part")
     part.write_text(json.dumps(content, indent=2) + "\n")
-    with suppress(FileExistsError):
+    try:
         os.link(part, path)
-    part.unlink()
+    except FileExistsError:
+        part.unlink()
+    except OSError:  # a file system without hard links
+        os.replace(part, path)
+    else:
+        part.unlink()
 
 
 def _read(path: Path) -> dict[str, Any]:  # Any: JSON

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from lightning_cv.errors import UserError
 from lightning_cv.sweeps.folder import SWEEP, Agreement, SweepFolder, Trial
-from lightning_cv.sweeps.launcher import Launcher
 
 if TYPE_CHECKING:
+    from lightning_cv.sweeps.launcher import Launcher
     from lightning_cv.sweeps.spec import Sweep  # reads YAML, which `status` has no time for
 
 SWEEPS = Path("runs/sweeps")
@@ -72,7 +72,7 @@ def _run(argv: list[str]) -> int:
     return 0
 
 
-def _launcher(options: argparse.Namespace, folder: SweepFolder, sweep: "Sweep") -> tuple[Launcher, int]:
+def _launcher(options: argparse.Namespace, folder: SweepFolder, sweep: "Sweep") -> "tuple[Launcher, int]":
     """The launcher that was asked for, and how many trials it runs at once."""
     if options.launcher == "slurm":
         from lightning_cv.sweeps.cluster import read_cluster
@@ -158,7 +158,7 @@ def find_sweep(name: str) -> Path:
     """The file of a sweep: a path, or its name among ./experiments/sweeps or those of the package."""
     from lightning_cv.cli.experiments import shipped_experiments
 
-    own = f"{name.removesuffix('.yaml').removeprefix('sweeps/')}.yaml"
+    own = f"{name.removesuffix('.yaml').removeprefix('experiments/').removeprefix('sweeps/')}.yaml"
     places = [Path(name), *(root / "sweeps" / own for root in (Path("experiments"), shipped_experiments()))]
     for place in places:
         if place.is_file():

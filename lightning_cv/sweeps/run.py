@@ -308,8 +308,7 @@ class SweepLoop:
 
 def states_of(folder: SweepFolder, size: int) -> Counter[str]:
     """How many trials stand how."""
-    trials = [folder.read(number) for number in range(size)]
-    return Counter("waiting" if trial is None else trial.state for trial in trials)
+    return Counter(folder.standing(number, folder.read(number)) for number in range(size))
 
 
 def _is_heard(kind: signal.Signals) -> bool:

@@ -213,7 +213,10 @@ def value_of(parameter: Parameter, drawn: Any) -> Value:  # Any: a number, or th
 
 
 def _pruner(sweep: Sweep) -> "optuna.pruners.BasePruner":
-    """W&B's hyperband has one bracket, which is successive halving as it goes (ASHA; Li et al. 2020)."""
+    """W&B's hyperband has one bracket, which is successive halving as it goes (ASHA; Li et al. 2020).
+
+    `eta` is the nearest whole number above 1: Optuna knows no others.
+    """
     from optuna.pruners import NopPruner, SuccessiveHalvingPruner
 
     if sweep.stopping is None:

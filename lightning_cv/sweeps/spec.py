@@ -41,7 +41,10 @@ class Metric(NamedTuple):
 
 
 class Hyperband(NamedTuple):
-    """When trials are stopped early: after `first` values of the metric, then `eta` times as many, and so on."""
+    """When trials are stopped early: after `first` values of the metric, then `eta` times as many, and so on.
+
+    W&B's `strict` is accepted and changes nothing: which trials go on is the search's rule (`search.py`).
+    """
 
     first: int
     eta: float
@@ -173,6 +176,8 @@ def _metric(block: Value, where: str) -> Metric | None:
     for key in block:
         if key not in _OF_METRIC:
             raise UserError(f"{where}: metric: {no_such(str(key), _OF_METRIC)}")
+    if "target" in block:
+        raise UserError(f"{where}: metric.target: a sweep that ends at a value cannot be run here; leave it out")
     goal = block.get("goal", "minimize")
     if goal not in ("minimize", "maximize"):
         raise UserError(f"{where}: metric.goal: minimize or maximize is expected, got {goal!r}")

@@ -45,14 +45,11 @@ def metric_of(agreement: Agreement) -> Metric | None:
 
 def _row(folder: SweepFolder, number: int, metric: Metric | None, living: set[str]) -> Row:
     trial = folder.read(number)
-    unwanted = folder.is_cancelled(number)
+    state: str = folder.standing(number, trial)
     if trial is None:
-        return Row(number, "", "cancelled" if unwanted else "waiting", {}, None, None, None, 0.0, None, "", "", 0)
-    state: str = trial.state
+        return Row(number, "", state, {}, None, None, None, 0.0, None, "", "", 0)
     if state == "running" and trial.launcher not in living:
         state = "lost"  # its launcher died: the next launch goes on with it
-    if unwanted and state not in ("running", "finished", "pruned"):
-        state = "cancelled"
     row = Row(
         number, trial.id, state, trial.point, trial.epoch, trial.epochs, trial.best, trial.seconds, None,
         trial.node, trial.reason, trial.starts,

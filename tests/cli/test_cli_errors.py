@@ -28,7 +28,7 @@ trainer:
   accelerator: cpu
 """
 
-LIGHT_VERBS = ["resume", "predict", "export", "list", "init", "data", "proposals", "demo"]
+LIGHT_VERBS = ["resume", "predict", "export", "list", "init", "data", "proposals", "sweep", "demo"]
 
 
 @pytest.fixture(autouse=True)

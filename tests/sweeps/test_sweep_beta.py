@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import REPOSITORY, wait_for
+from launched import REPOSITORY, wait_for
 
 from lightning_cv.checkpoints import load_checkpoint
+from lightning_cv.cli import main
 from lightning_cv.cli.sweep_runs import read_runs
 
 EPOCHS = 12
@@ -99,3 +100,5 @@ def test_the_same_six_results_whatever_is_killed(sweeping):
         )
         assert figures(calm / name) == figures(wild / name), name
     assert len({figures(calm / name)[-1]["val/elbo"] for name in runs}) == 6, "they are six results"
+    assert main(["report", str(wild)]) == 0
+    assert {"parallel.png", "importance.png", "runs.csv"} <= {path.name for path in (wild / "report").iterdir()}

@@ -133,6 +133,7 @@ def test_an_id_is_of_the_sweep_and_the_point_and_nothing_else(sweep_of):
         ({"method": "bayes"}, "metric: bayes needs one, there is none"),
         ({"early_terminate": {"type": "hyperband", "min_iter": 2}}, "metric: early_terminate needs one"),
         ({"metric": {"name": "x", "goal": "max"}}, "metric.goal: minimize or maximize is expected, got 'max'"),
+        ({"metric": {"name": "x", "target": 1}}, "metric.target: a sweep that ends at a value cannot be run here"),
         ({"metric": {"nam": "x"}}, "metric: `{name: val/loss, goal: minimize}` is expected"),
         ({"metric": {"name": "x", "gaol": "maximize"}}, "metric: no key gaol; did you mean goal?"),
         ({"early_terminate": {"type": "median"}}, "early_terminate: `{type: hyperband, min_iter: 3}` is expected"),
@@ -191,7 +192,8 @@ def test_the_check_tries_every_word_and_the_ends_of_numbers(sweep_of):
 
 def test_sweeps_are_found_by_name_and_by_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert find_sweep("beta_dsprites") == find_sweep("sweeps/beta_dsprites.yaml") == SWEEPS[1]
+    assert find_sweep("beta_dsprites") == SWEEPS[1]
+    assert find_sweep("sweeps/beta_dsprites.yaml") == find_sweep("experiments/sweeps/beta_dsprites.yaml") == SWEEPS[1]
     with pytest.raises(UserError, match="no sweep file beta_x; the package has beta_celeba"):
         find_sweep("beta_x")
 
