@@ -22,6 +22,7 @@ VERBS = {
     "generate": ("what autoencoders make of random codes", "lightning_cv.cli.generate:main"),
     "rcnn": ("R-CNN in all its stages: fine-tuning, SVMs, box regression, mAP", "lightning_cv.cli.rcnn:main"),
     "sweep": ("run a W&B sweep file here; status, cancel, retry", "lightning_cv.sweeps.main:main"),
+    "runs": ("list, filter, sort and remove runs", "lightning_cv.cli.runs:main"),
     "report": ("one page about all runs of a sweep", "lightning_cv.cli.report:main"),
     "evaluate": ("score saved predictions in the official formats", "lightning_cv.tools.evaluate:main"),
     "import": ("weights that others trained, as a checkpoint", "lightning_cv.tools.imports:main"),
