@@ -12,7 +12,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,13 +129,18 @@ class Cluster:
             self._kill_tree(int(step), node)
 
     def sbatch(self, script: str, *options: str) -> str:
-        """Submit a script; the job's number. Output goes to slurm-<job>.out of the folder `jobs`."""
-        jobs = self.folder / "jobs"
-        jobs.mkdir(exist_ok=True)
-        file = jobs / f"job{len(list(jobs.glob('*.sh')))}.sh"
+        """Submit a script; the job's number."""
+        (self.folder / "jobs").mkdir(exist_ok=True)
+        file = self.folder / "jobs" / f"job{len(list((self.folder / 'jobs').glob('*.sh')))}.sh"
         file.write_text("#!/bin/bash\n" + script)
-        common = ["--parsable", "--open-mode=append", f"--output={jobs}/slurm-%j.out"]
-        return self.output("sbatch", *common, *options, str(file)).strip().split(";")[0]
+        return self.submit(file, options)
+
+    def submit(self, file: Path, options: Sequence[str] = (), arguments: Sequence[str] = (), **variables: str) -> str:
+        """Submit a file with arguments and environment variables; what it prints is kept for `said`."""
+        (self.folder / "jobs").mkdir(exist_ok=True)
+        kept = ["--parsable", "--open-mode=append", f"--output={self.folder}/jobs/slurm-%j.out"]
+        command = ["sbatch", *kept, *options, str(file), *arguments]
+        return self.output(*command, **variables).strip().split(";")[0]
 
     def facts(self, job: str) -> dict[str, str]:
         """What `scontrol show job` says."""
@@ -156,9 +161,10 @@ class Cluster:
             raise TimeoutError(f"job {job}: {self.facts(job)}\n{self.said(job)}") from error
         return self.facts(job)
 
-    def output(self, *command: str, check: bool = True) -> str:
+    def output(self, *command: str, check: bool = True, **variables: str) -> str:
         """What a command of SLURM prints."""
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60, check=False)
+        environment = self.environment | variables
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
         if check and done.returncode:
             raise RuntimeError(f"{' '.join(command)}: {done.stderr}{done.stdout}")
         return done.stdout

@@ -13,10 +13,8 @@ from cluster import Cluster, missing
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            item.add_marker(pytest.mark.slurm)
-            if reason := missing():
-                item.add_marker(pytest.mark.skip(reason=reason))
+        if item.get_closest_marker("slurm") and (reason := missing()):
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import csv
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +13,24 @@ from cluster import Cluster
 from forked import run
 from test_cli_resume import BATCHES, DIGITS, EPOCHS, VAE, assert_same_bits, experiment, final_state
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 STEPS = BATCHES * EPOCHS
 HALVES = DIGITS | {"init_args": {"size": 8, "batch_size": 100}}
 TESTS = Path(__file__).parents[1]
+SHIPPED = TESTS.parent / "docs" / "slurm" / "fit.sbatch"
 
 
 def pace(seconds: float) -> dict[str, Any]:
     return {"class_path": "forked.Pace", "init_args": {"seconds": seconds}}
 
 
-def job(folder: Path, *arguments: str) -> str:
-    """A batch script that trains by srun, in the words of docs/cluster.md."""
-    python = f"{sys.executable} -m lightning_cv fit --config small.yaml {' '.join(arguments)}"
-    path = f"{TESTS / 'cli'}:{TESTS.parent}"
-    return f"cd {folder}\nexport PYTHONPATH={path} OMP_NUM_THREADS=1\nsrun {python}\n"
+def fit(cluster: Cluster, folder: Path, *options: str, arguments: Sequence[str] = ()) -> str:
+    """Train by the file that docs/cluster.md recommends, with options of sbatch; the job's number."""
+    options = (f"--chdir={folder}", "--time=30", *options)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # where lightning-cv is
+    python_path = f"{TESTS / 'cli'}:{TESTS.parent}"
+    variables = {"PATH": path, "PYTHONPATH": python_path, "OMP_NUM_THREADS": "1"}
+    return cluster.submit(SHIPPED, options, ["--config", "small.yaml", *arguments], **variables)
 
 
 def steps_made(folder: Path) -> int:
@@ -59,7 +63,7 @@ def assert_ends_as(whole: Path, folder: Path, cluster: Cluster, number: str) -> 
 
 def test_usr1_saves_and_requeues_once(cluster: Cluster, whole: Path, tmp_path: Path) -> None:
     experiment(tmp_path, VAE, DIGITS, BATCHES, pace(0.5))
-    number = cluster.sbatch(job(tmp_path))
+    number = fit(cluster, tmp_path)
     cluster.wait(lambda: steps_made(tmp_path) >= 8, 300)
     cluster.output("scancel", "--signal=USR1", number)
     cluster.wait(lambda: cluster.facts(number)["Restarts"] == "1", 120)
@@ -74,7 +78,7 @@ def test_usr1_saves_and_requeues_once(cluster: Cluster, whole: Path, tmp_path: P
 
 def test_a_cancelled_job_saves_and_stays_away(cluster: Cluster, tmp_path: Path) -> None:
     experiment(tmp_path, VAE, DIGITS, 100, pace(0.5))
-    number = cluster.sbatch(job(tmp_path))
+    number = fit(cluster, tmp_path)
     cluster.wait(lambda: steps_made(tmp_path) >= 2, 300)
     cluster.output("scancel", number)
     cluster.wait(lambda: list(tmp_path.glob("runs/*/small/*/checkpoints/last.ckpt")), 60)
@@ -86,7 +90,7 @@ def test_a_cancelled_job_saves_and_stays_away(cluster: Cluster, tmp_path: Path) 
 
 def test_no_requeue_is_respected(cluster: Cluster, tmp_path: Path) -> None:
     experiment(tmp_path, VAE, DIGITS, 100, pace(0.5))
-    number = cluster.sbatch(job(tmp_path), "--no-requeue")
+    number = fit(cluster, tmp_path, "--no-requeue")
     cluster.wait(lambda: steps_made(tmp_path) >= 2, 300)
     cluster.output("scancel", "--signal=TERM", number)
     facts, said = cluster.finished(number), cluster.said(number)
@@ -118,7 +122,7 @@ def test_two_processes_end_at_the_last_step_after_requeues(
     """On one node and on two: once asked to save, once requeued without a word, which kills what was not saved."""
     experiment(tmp_path, VAE, HALVES, BATCHES, pace(0.5))
     options = [f"--nodes={nodes}", f"--ntasks-per-node={2 // nodes}"]
-    number = cluster.sbatch(job(tmp_path, f"--trainer.num_nodes={nodes}"), *options)  # devices: auto
+    number = fit(cluster, tmp_path, *options)  # devices: auto
     for restarts, (command, steps) in enumerate(
         [(("scancel", "--signal=USR1"), 3), (("scontrol", "requeue"), BATCHES + 2)], start=1
     ):
@@ -134,7 +138,7 @@ def test_two_processes_end_at_the_last_step_after_requeues(
 def test_a_time_limit_is_no_end(cluster: Cluster, whole: Path, tmp_path: Path) -> None:
     """One minute is too little: SLURM says so ahead of it, the job comes back and has another minute."""
     experiment(tmp_path, VAE, DIGITS, 100, pace(4))
-    number = cluster.sbatch(job(tmp_path), "--time=1", "--signal=USR1@30")
+    number = fit(cluster, tmp_path, "--time=1", "--signal=USR1@30")
     facts = cluster.finished(number, 900)
     assert facts["JobState"] == "COMPLETED", cluster.said(number)
     assert int(facts["Restarts"]) >= 1
@@ -147,7 +151,7 @@ def test_a_time_limit_is_no_end(cluster: Cluster, whole: Path, tmp_path: Path) -
 def test_a_pre_empted_job_comes_back(cluster: Cluster, whole: Path, tmp_path: Path) -> None:
     """A job of another partition wants the node: SLURM asks, takes it away after a while, and starts the job again."""
     experiment(tmp_path, VAE, DIGITS, BATCHES, pace(0.5))
-    number = cluster.sbatch(job(tmp_path), "--partition=low", "--signal=USR1@30", "--nodelist=n1")
+    number = fit(cluster, tmp_path, "--partition=low", "--nodelist=n1")
     cluster.wait(lambda: steps_made(tmp_path) >= 8, 300)
     other = cluster.sbatch("sleep 5\n", "--partition=main", "--nodelist=n1", "--exclusive")
     assert cluster.finished(other)["JobState"] == "COMPLETED"
@@ -159,7 +163,7 @@ def test_a_pre_empted_job_comes_back(cluster: Cluster, whole: Path, tmp_path: Pa
 @pytest.mark.timeout(1800)
 def test_a_lost_node_is_replaced(cluster: Cluster, whole: Path, tmp_path: Path) -> None:
     experiment(tmp_path, VAE, DIGITS, BATCHES, pace(0.5))
-    number = cluster.sbatch(job(tmp_path))
+    number = fit(cluster, tmp_path)
     cluster.wait(lambda: steps_made(tmp_path) >= 8, 300)
     node = cluster.facts(number)["NodeList"]
     cluster.kill_node(node)
@@ -174,13 +178,19 @@ def test_a_lost_node_is_replaced(cluster: Cluster, whole: Path, tmp_path: Path) 
 def test_what_does_not_fit_is_said_at_once(cluster: Cluster, tmp_path: Path) -> None:
     """Lightning would wait for processes that nobody starts, or train with those it knows of."""
     experiment(tmp_path, VAE, HALVES, BATCHES, pace(0))
-    without_srun = job(tmp_path).replace("srun ", "")
-    wrong = {
-        (job(tmp_path, "--trainer.devices=1"), "--ntasks-per-node=2"): "SLURM started 2 process(es) a node",
-        (job(tmp_path), "--nodes=2"): "SLURM started this on 2 node(s), trainer.num_nodes is 1",
-        (without_srun, "--ntasks-per-node=2"): "start it with srun, or ask for one task",
+    alone = f"cd {tmp_path}\n{sys.executable} -m lightning_cv fit --config small.yaml\n"
+    path = f"{TESTS / 'cli'}:{TESTS.parent}"
+    numbers = {
+        "SLURM started 2 process(es) a node": fit(
+            cluster, tmp_path, "--ntasks-per-node=2", arguments=["--trainer.devices=1"]
+        ),
+        "SLURM started this on 2 node(s), trainer.num_nodes is 1": fit(
+            cluster, tmp_path, "--nodes=2", arguments=["--trainer.num_nodes=1"]
+        ),
+        "start it with srun, or ask for one task": cluster.sbatch(
+            f"export PYTHONPATH={path}\n{alone}", "--ntasks-per-node=2"
+        ),
     }
-    for (script, option), words in wrong.items():
-        number = cluster.sbatch(script, option)
+    for words, number in numbers.items():
         assert cluster.finished(number)["ExitCode"] == "2:0", cluster.said(number)
         assert words in cluster.said(number)

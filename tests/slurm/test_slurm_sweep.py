@@ -15,7 +15,7 @@ from test_slurm_fit import TESTS, pace
 
 from lightning_cv.checkpoints import load_checkpoint
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 SWEEP = {
     "command": ["${interpreter}", "-m", "lightning_cv", "fit", "--config", "small.yaml", "${args}"],
     "method": "grid",
