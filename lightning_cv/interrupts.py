@@ -74,6 +74,8 @@ def leave_to_parent() -> None:
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a signal that is ignored cannot be waited for
+    if not hasattr(signal, "sigwaitinfo"):  # macOS: no way to ask who sent it
+        return
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -84,7 +84,7 @@ class Preemption(Callback):
         """Ask ahead of a validation, and how many of its batches all processes have."""
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
-        counts = torch.tensor(trainer.num_val_batches, dtype=torch.float64, device=trainer.strategy.root_device)
+        counts = torch.tensor(trainer.num_val_batches, dtype=torch.float32, device=trainer.strategy.root_device)
         self._shared_batches = trainer.strategy.reduce(counts, reduce_op="min").tolist()
         if self._is_asked(trainer):
             self._place = ahead_of_validation(trainer.fit_loop.state_dict())

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from lightning_cv import interrupts
 from lightning_cv.errors import UserError
 from lightning_cv.sweeps.cluster import Cluster
+from lightning_cv.sweeps.command import can_be_asked_to_stop
 from lightning_cv.sweeps.launcher import Ended, Handle, Job
 
 _LOOK_S = 2.0
@@ -77,7 +78,10 @@ class SlurmLauncher:
         except FailedJobError as error:
             raise UserError(f"SLURM does not take the jobs: {str(error).strip()}") from error
         self._asked = -_LOOK_S
-        return [self._handle(job.job_id) for job in submitted]
+        return [
+            self._handle(one.job_id, can_be_asked_to_stop(job.command))
+            for one, job in zip(submitted, jobs, strict=True)
+        ]
 
     def recover(self, reference: str) -> Handle | None:
         """The job, if SLURM has it still, waiting or running."""
@@ -94,14 +98,20 @@ class SlurmLauncher:
             self._asked = time.monotonic()
         return self._queue.get(job)
 
-    def _handle(self, job: str) -> Handle:
+    def _handle(self, job: str, tells_of_stops: bool = True) -> Handle:
         self._at_work.add(job)
-        return _SlurmTrial(job, self.standing, self._at_work.discard)
+        return _SlurmTrial(job, self.standing, self._at_work.discard, tells_of_stops)
 
 
 class _SlurmTrial:
-    def __init__(self, job: str, standing: Callable[[str], Standing | None], over: Callable[[str], None]) -> None:
-        self._job, self._standing, self._over = job, standing, over
+    def __init__(
+        self,
+        job: str,
+        standing: Callable[[str], Standing | None],
+        over: Callable[[str], object],
+        tells_of_stops: bool,
+    ) -> None:
+        self._job, self._standing, self._over, self._tells_of_stops = job, standing, over, tells_of_stops
         self._node, self._gone_since = "", 0.0
 
     @property
@@ -126,7 +136,8 @@ class _SlurmTrial:
                 return None
         if standing is not None and standing.state == "FAILED":
             status = exit_status(self._job)
-            ended = Ended("interrupted" if status == interrupts.STATUS else "failed", f"exit status {status}")
+            asked = status == interrupts.STATUS and self._tells_of_stops
+            ended = Ended("interrupted" if asked else "failed", f"exit status {status}")
         self._over(self._job)
         return ended
 

@@ -195,11 +195,12 @@ def test_a_folder_that_holds_anything_is_not_used_for_a_run(capsys: pytest.Captu
 
 def test_processes_of_a_job_share_the_folder_that_the_first_makes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     first = new_run_folder(Path("runs"), "vae", "small")
     monkeypatch.setattr(rank_zero_only, "rank", 1, raising=False)
     assert new_run_folder(Path("runs"), "vae", "small") == first
     monkeypatch.setattr(rank_zero_only, "rank", 0, raising=False)
-    with pytest.raises(UserError, match="a job's run starts once"):
+    with pytest.raises(UserError, match="the same command again in one job"):
         new_run_folder(Path("runs"), "vae", "small")
 
 
