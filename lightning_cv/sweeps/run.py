@@ -220,6 +220,7 @@ class SweepLoop:
         trial.best = best_of(progress.values, metric.goal) if metric else None
         trial.epoch, trial.epochs = progress.epoch, progress.epochs
         if self.search and trial.asked is not None and not self._is_wanted(trial, trial.number):
+            self.search.is_hopeless(trial.asked, progress.values)  # the rest of its values, for others to be judged by
             self.search.tell(trial.asked, trial.best, state)
         self.folder.write(trial)
         value = "" if trial.best is None or metric is None else f", best {metric.name} {trial.best:.5g}"

@@ -35,4 +35,5 @@ def main() -> int:
     return int(asked.get("status", 0))
 
 
-raise SystemExit(main())
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -142,9 +142,10 @@ def test_a_random_sweep_by_two_launchers_is_that_of_one(sweeping):
 
 
 def test_a_hopeless_trial_is_stopped_and_counts_as_done(sweeping):
+    """The good one has ended before anybody looked at it."""
     good, bad = json.dumps([1.0] * 3), json.dumps([9.0] * 400)
     sweeping.write(
-        {"curve": {"values": [good, bad]}, "pause": {"value": 0.3}},
+        {"curve": {"values": [good, bad]}, "pause": {"value": 0.2}},
         metric={"name": "val/x", "goal": "minimize"}, early_terminate={"type": "hyperband", "min_iter": 2},
     )  # fmt: skip
     done = sweeping.run("s.yaml")
