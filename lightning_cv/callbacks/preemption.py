@@ -29,7 +29,7 @@ class Preemption(Callback):
         checkpoint: the file to save to.
         before_end: called in the first process when all is saved, with whether a step was made since the start;
             returns what to tell the user.
-        every_n_steps: training batches between two questions; one costs some 20 µs where there are several processes.
+        every_n_steps: training batches between two questions; each reduces one number, as Lightning does every step.
     """
 
     def __init__(self, checkpoint: Path, before_end: Callable[[Trainer, bool], str], every_n_steps: int = 1) -> None:
@@ -84,8 +84,7 @@ class Preemption(Callback):
         """Ask ahead of a validation, and how many of its batches all processes have."""
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
-        counts = torch.tensor(trainer.num_val_batches, dtype=torch.float32, device=trainer.strategy.root_device)
-        self._shared_batches = trainer.strategy.reduce(counts, reduce_op="min").tolist()
+        self._shared_batches = [-most for most in _largest(trainer, [-count for count in trainer.num_val_batches])]
         if self._is_asked(trainer):
             self._place = ahead_of_validation(trainer.fit_loop.state_dict())
             self._end(trainer)
@@ -118,8 +117,7 @@ class Preemption(Callback):
     def _is_asked(self, trainer: Trainer) -> bool:
         """Whether any process was asked to stop; every process gets the same answer at the same time."""
         if not self._asked:
-            here = interrupts.received() is not None
-            self._asked = bool(trainer.strategy.reduce_boolean_decision(here, all=False))
+            self._asked = _largest(trainer, [float(interrupts.received() is not None)]) != [0.0]
         return self._asked
 
     def _end_unbegun(self, trainer: Trainer) -> None:
@@ -142,6 +140,15 @@ class Preemption(Callback):
 
     def _made_steps(self, trainer: Trainer) -> bool:
         return trainer.global_step > self._first_step
+
+
+def _largest(trainer: Trainer, values: list[float]) -> list[float]:
+    """The largest of each value over all processes."""
+    if trainer.world_size == 1:
+        return values
+    largest = torch.tensor(values, device=trainer.strategy.root_device)
+    torch.distributed.all_reduce(largest, op=torch.distributed.ReduceOp.MAX)
+    return largest.tolist()
 
 
 def ahead_of_validation(loops: LoopState) -> LoopState:
