@@ -220,6 +220,20 @@ def test_a_checkpoint_of_another_net_is_refused_in_one_line(capsys: pytest.Captu
     assert "the checkpoint holds another net" in capsys.readouterr().err
 
 
+def test_a_batch_that_does_not_fit_is_met_with_advice(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    def full(_: list[str]) -> int:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(sys.modules["lightning_cv.cli.main"], "_verb", lambda _: full)
+    words = refused(capsys, "fit", "--config", "vae.yaml")
+    assert "Tried to allocate 2.00 GiB" in words
+    assert "lower --data.batch_size, and raise --trainer.accumulate_grad_batches as much" in words
+
+
 def test_debug_shows_where() -> None:
     with pytest.raises(Exception, match="no key model"):
         main(["fit", "--config", "vae.yaml", "--model.bta=4", "--debug"])

@@ -101,6 +101,38 @@ def test_a_disturbed_array_gives_the_results_of_one_machine(cluster: Cluster, tm
     assert (array / "output.txt").read_text().count("started again") == 1, "only the one that was killed"
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_long_trial_outlives_time_outs_and_its_launcher(cluster: Cluster, tmp_path: Path) -> None:
+    """submitit would give up at the fourth signal; a launcher that is started anew takes over the job of a dead one."""
+    folder = prepared(tmp_path / "long", 1.0)
+    one = SWEEP | {"parameters": {"model.beta": {"value": 4}}}
+    (folder / "sweep.yaml").write_text(yaml.safe_dump(one))
+    arguments = ("--launcher", "slurm", "--time", "20")
+    launcher = begin(folder, cluster.environment, *arguments)
+    try:
+        for turn in range(1, 5):
+            cluster.wait(lambda turn=turn: any(steps_of(folder, one["id"]) >= 3 * turn for one in trials(folder)), 300)
+            (trial,) = trials(folder)
+            job = job_of(folder, trial["id"])
+            cluster.output("scancel", "--signal=USR2", job)
+            cluster.wait(lambda turn=turn, job=job: cluster.facts(job)["Restarts"] == str(turn), 120)
+            if turn == 2:
+                launcher.kill()
+                launcher.wait(10)
+                launcher = begin(folder, cluster.environment, *arguments)
+        assert launcher.wait(600) == 0, (folder / "output.txt").read_text()
+    finally:
+        launcher.terminate()
+        launcher.wait(60)
+    (trial,) = trials(folder)
+    assert trial["state"] == "finished"
+    assert cluster.facts(job)["Restarts"] == "4"
+    place = folder / "runs" / "sweeps" / "betas" / trial["id"]
+    assert load_checkpoint(place / "checkpoints" / "last.ckpt")["global_step"] == BATCHES * EPOCHS
+    assert (folder / "output.txt").read_text().count(": started") == 1, "the second launcher started nothing"
+
+
 def job_of(folder: Path, trial: str) -> str:
     """Number of the job that a trial is, as the sweep's folder keeps it."""
     for file in (folder / "runs" / "sweeps" / "betas").rglob("*.json"):
