@@ -16,6 +16,9 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 STATUS = 75
 """Exit status of a run that was interrupted and can go on: EX_TEMPFAIL of sysexits.h, "try again later"."""
 
+NO_REQUEUE = "LIGHTNING_CV_NO_REQUEUE"
+"""Environment variable: set to anything, a run that was interrupted does not put its job back into SLURM's queue."""
+
 
 class Interrupted(Exception):
     """Ends a run that was asked to stop. `status` is the process's exit status."""

@@ -73,16 +73,28 @@ def make_run_folder(folder: Path) -> None:
     if (folder / CONFIG).exists():
         raise FileExistsError(f"{folder} holds a run already; go on with `lightning-cv resume {folder}`")
     try:
-        if folder.is_dir() and (there := sorted(path.name for path in folder.iterdir())):
+        there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        if there and not (_is_ours_again() and _is_unbegun(folder)):
             raise FileExistsError(f"{folder} is not empty, {there[0]} lies in it: a run needs a folder of its own")
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / CHECKPOINTS).mkdir()
+        (folder / CHECKPOINTS).mkdir(exist_ok=bool(there))
     except FileExistsError as error:
         if error.errno is None:
             raise
         raise UserError(f"cannot make the run folder {folder}: {error.strerror}; choose another") from error
     except OSError as error:
         raise UserError(f"cannot make the run folder {folder}: {error.strerror}; choose another with --runs") from error
+
+
+def _is_ours_again() -> bool:
+    """Whether this folder is nobody else's: a launcher or a sweep starts one process for it at a time."""
+    return restarts() > 0 or TRIAL_FOLDER in os.environ
+
+
+def _is_unbegun(folder: Path) -> bool:
+    """Whether a start that was killed before it wrote its settings is all that lies in a folder."""
+    names = {path.name for path in folder.iterdir()}
+    return names <= {CHECKPOINTS, LOCK} and not any((folder / CHECKPOINTS).glob("*"))
 
 
 def discard_unbegun(folder: Path) -> None:

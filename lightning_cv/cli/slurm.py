@@ -19,9 +19,7 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 
 from lightning_cv.cli.run_folder import restarts
 from lightning_cv.errors import UserError
-
-NO_REQUEUE = "LIGHTNING_CV_NO_REQUEUE"
-"""Environment variable: set to anything, a run never requeues its job."""
+from lightning_cv.interrupts import NO_REQUEUE
 
 _BY_HAND = ("bash", "interactive")
 """Names of jobs in which somebody types commands, as Lightning sees it."""

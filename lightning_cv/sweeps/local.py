@@ -56,7 +56,8 @@ class LocalLauncher:
     def _start(self, job: Job) -> Handle:
         number = self._free.pop(0)
         place = self.places[number]
-        environment = os.environ | job.environment
+        # in a job of SLURM, a trial that is stopped must not send all of the sweep back into the queue
+        environment = os.environ | {interrupts.NO_REQUEUE: "1"} | job.environment
         if place.gpu is not None:
             environment["CUDA_VISIBLE_DEVICES"] = place.gpu
         try:

@@ -7,6 +7,7 @@ import pytest
 
 from lightning_cv.cli import run_folder, slurm
 from lightning_cv.errors import UserError
+from lightning_cv.interrupts import NO_REQUEUE
 
 RUNNING = "JobId=7 JobState=RUNNING Requeue=1 BatchFlag=1 RunTime=00:10:00 TimeLimit=01:00:00"
 STEP = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "4", "SLURM_NNODES": "2", "SLURM_JOB_NAME": "fit"}
@@ -65,7 +66,7 @@ def test_a_job_that_makes_no_step_comes_back_once(job: Path, monkeypatch: pytest
 
 
 def test_a_user_may_forbid_it(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(slurm.NO_REQUEUE, "1")
+    monkeypatch.setenv(NO_REQUEUE, "1")
     assert slurm.requeue(made_steps=True) == (False, "")
 
 
@@ -127,3 +128,15 @@ def test_one_process_may_train_twice_in_one_job(job: Path, tmp_path: Path, monke
     first, second = (run_folder.new_run_folder(tmp_path / "runs", "vae", "small") for _ in range(2))
     assert first.name.startswith("slurm-7.0-")
     assert first != second
+
+
+def test_a_start_that_was_killed_at_once_is_begun_anew(
+    job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run_folder.new_run_folder(tmp_path / "runs", "vae", "small")
+    (first / run_folder.LOCK).touch()
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert run_folder.new_run_folder(tmp_path / "runs", "vae", "small") == first
+    (first / "checkpoints" / "last.ckpt").touch()
+    with pytest.raises(UserError, match="is there already"):  # settings are gone, work is not
+        run_folder.new_run_folder(tmp_path / "runs", "vae", "small")
