@@ -127,6 +127,7 @@ def test_a_long_trial_outlives_time_outs_and_its_launcher(cluster: Cluster, tmp_
         launcher.wait(60)
     (trial,) = trials(folder)
     assert trial["state"] == "finished"
+    assert trial["node"] in ("n1", "n2")
     assert cluster.facts(job)["Restarts"] == "4"
     place = folder / "runs" / "sweeps" / "betas" / trial["id"]
     assert load_checkpoint(place / "checkpoints" / "last.ckpt")["global_step"] == BATCHES * EPOCHS
