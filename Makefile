@@ -59,8 +59,8 @@ test-data: $(VENV)/.dev ## fast tests on the real samples, skipped where there a
 test-gpu: $(VENV)/.dev ## tests that need an accelerator
 	$(PYTEST) -m gpu
 
-test-slurm: $(VENV)/.dev ## tests that need a SLURM cluster
-	$(PYTEST) -m slurm
+test-slurm: $(VENV)/.dev ## tests on a private SLURM of two nodes; skipped where its packages or root are missing
+	$(PYTEST) -m slurm -rs --timeout 1800 tests/slurm
 
 notebooks: $(VENV)/.notebooks ## run every notebook from its text form
 	$(PYTEST) -m notebook --timeout 600

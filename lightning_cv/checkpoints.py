@@ -4,11 +4,14 @@ import errno
 import os
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
+
+from lightning_cv.errors import TrainingWarning
 
 _NO_SPACE = "no space left on the device"
 
@@ -27,6 +30,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     Lightning's own writer stages in the system's temporary folder, which may be another file system: moving from there
     is a copy, and a kill during the copy leaves a broken checkpoint in place of a good one.
     """
+
+    _warned = False
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write `checkpoint` to `path`; on any failure the file that was there before is untouched."""
@@ -50,6 +55,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                     f"cannot write the checkpoint {target}: {_NO_SPACE if full else error}; {kept}"
                 ) from error
             raise
+        self._warn_if_little_is_left(target)
+
+    def _warn_if_little_is_left(self, target: Path) -> None:
+        """Say once that the disk has no room for two more: the old one stays until the new one is written."""
+        size, free = target.stat().st_size, shutil.disk_usage(target.parent).free
+        if free < 2 * size and not self._warned:
+            self._warned = True
+            text = f"{target} has {size / 1e6:.0f} MB, and {free / 1e6:.0f} MB are left on its disk: make room"
+            warnings.warn(text, TrainingWarning, stacklevel=2)
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -103,6 +117,12 @@ def newest_checkpoint(folder: Path) -> LoadedCheckpoint:
         broken = "".join(f"\n{reason}" for _, reason in skipped[:3])
         raise ValueError(f"no checkpoint in {folder} to go on from{broken}")
     return LoadedCheckpoint(best[2], best[3], skipped)
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Remove what writes that were killed have left in a folder; nobody may be writing there."""
+    for part in folder.glob(".*.ckpt.*.part"):
+        part.unlink(missing_ok=True)
 
 
 def _is_full(error: BaseException, folder: Path) -> bool:

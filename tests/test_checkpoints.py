@@ -2,14 +2,18 @@
 
 import os
 import resource
+import shutil
 import signal
 import time
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from lightning_cv.checkpoints import AtomicCheckpointIO, load_checkpoint, newest_checkpoint
+from lightning_cv.checkpoints import AtomicCheckpointIO, clear_unfinished, load_checkpoint, newest_checkpoint
+from lightning_cv.errors import TrainingWarning
 
 
 def checkpoint(step: int, size: int = 10) -> dict[str, object]:
@@ -62,6 +66,25 @@ def test_a_full_disk_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             AtomicCheckpointIO().save_checkpoint(checkpoint(2), path)
     monkeypatch.undo()
     assert load_checkpoint(path)["global_step"] == 1
+
+
+def test_a_disk_without_room_for_two_more_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = AtomicCheckpointIO()
+    writer.save_checkpoint(checkpoint(1), tmp_path / "last.ckpt")  # there is room
+    size = (tmp_path / "last.ckpt").stat().st_size
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2 * size - 1))
+    with pytest.warns(TrainingWarning, match=r"last\.ckpt has .* MB are left on its disk: make room"):
+        writer.save_checkpoint(checkpoint(2), tmp_path / "last.ckpt")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        writer.save_checkpoint(checkpoint(3), tmp_path / "last.ckpt")
+
+
+def test_what_killed_writes_left_is_cleared(tmp_path: Path) -> None:
+    path = save(tmp_path, "last.ckpt", 1)
+    (tmp_path / ".last.ckpt.x1y2.part").write_bytes(b"half")
+    clear_unfinished(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 def test_a_checkpoint_that_is_of_no_run_is_skipped(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "lightning_cv"
 
 LEVELS = [
-    {"__init__", "contracts", "errors", "replaced"},
+    {"__init__", "contracts", "errors", "interrupts", "replaced"},
     {"ops"},
     {"models", "metrics", "datasets", "viz", "transforms", "tracking", "schedules", "scalars"},
     {"tasks", "datamodules", "callbacks", "checkpoints"},

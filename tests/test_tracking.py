@@ -311,3 +311,26 @@ def test_boxes_that_are_not_finite_are_left_out(tmp_path, strange):
     boxes = [json.loads(file.read_text())["box_data"] for file in tmp_path.rglob("*.boxes2D.json")]
     assert [box["box_caption"] for box, *others in boxes if box.get("scores") and not others] == ["disc 0.20"]
     assert list(tmp_path.rglob("*.mask.png")) == [], "without masks there are none"
+
+
+def test_a_run_outlives_the_service_of_wandb(tmp_path, monkeypatch):
+    """SLURM ends that with all else of a job when it asks the job to end."""
+
+    class Gone:
+        id = "b"
+
+        def log(self, *_):
+            raise ConnectionResetError("Connection lost")
+
+        def finish(self):
+            raise AssertionError("asked of a service that is gone")
+
+    monkeypatch.setattr(wandb, "teardown", lambda: (_ for _ in ()).throw(ConnectionResetError()))
+    run = WandbRun(save_dir=str(tmp_path), mode="offline", id="b")
+    run._experiment = Gone()
+    with pytest.warns(UserWarning, match="service is gone"):
+        run.log_metrics({"train/loss": 1.0}, 0)
+    run.log_metrics({"train/loss": 2.0}, 1)
+    run.log_hyperparams({"beta": 1})
+    run.finish()
+    assert run._experiment is None

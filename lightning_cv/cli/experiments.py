@@ -116,6 +116,20 @@ def expand_configs(argv: list[str]) -> tuple[list[str], list[Path]]:
     return arguments, asked
 
 
+def with_ckpt_spelled(argv: list[str]) -> list[str]:
+    """`--ckpt_path`, Lightning's name for it, is accepted for `--ckpt`."""
+    return ["--ckpt" + a.removeprefix("--ckpt_path") if a.partition("=")[0] == "--ckpt_path" else a for a in argv]
+
+
+def option_value(argv: list[str], name: str) -> str | None:
+    """The value of an option, in either way of writing; None where it is not given."""
+    for index, argument in enumerate(argv):
+        key, equals, value = argument.partition("=")
+        if key == name:
+            return value if equals else (argv[index + 1] if index + 1 < len(argv) else None)
+    return None
+
+
 def _options(argv: list[str]) -> Iterator[tuple[str, str]]:
     """Each argument; for a --config, in either way of writing, its value with it."""
     rest = iter(argv)

@@ -3,12 +3,13 @@
 import logging
 import os
 import shutil
+import sys
 import tempfile
 import time
 import traceback
 import warnings
 from argparse import ArgumentError
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,16 +18,29 @@ from jsonargparse import Namespace, set_parsing_settings
 from lightning import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from lightning_cv import tracking
+from lightning_cv import interrupts, tracking
 from lightning_cv.callbacks.predictions import Format, SavePredictions
+from lightning_cv.callbacks.preemption import Preemption
 from lightning_cv.callbacks.reproducible import CounterRandomness
-from lightning_cv.checkpoints import AtomicCheckpointIO, load_checkpoint, refuse_incomplete
-from lightning_cv.cli import record, run_folder
+from lightning_cv.checkpoints import (
+    AtomicCheckpointIO,
+    clear_unfinished,
+    load_checkpoint,
+    newest_checkpoint,
+    refuse_incomplete,
+)
+from lightning_cv.cli import record, run_folder, slurm
 from lightning_cv.cli.diagnose import constructor_words, explain, unknown_section
-from lightning_cv.cli.experiments import expand_configs
+from lightning_cv.cli.experiments import expand_configs, option_value, with_ckpt_spelled
 from lightning_cv.cli.gpus import hide_missing_gpus
 from lightning_cv.cli.memory import keep_freed_memory
-from lightning_cv.cli.settings import Settings, checkpoint_to_test, differences, of_training, untrained, without_objects
+from lightning_cv.cli.settings import (
+    Settings,
+    checkpoint_to_test,
+    refuse_other_settings,
+    untrained,
+    without_objects,
+)
 from lightning_cv.cli.target import Target
 from lightning_cv.datamodules.base import DataModule
 from lightning_cv.errors import UserError
@@ -160,13 +174,13 @@ class ExperimentCLI(LightningCLI):
             self.made_here = self.throw_away = True
         elif asked := self.config.run_dir or (os.environ.get(run_folder.TRIAL_FOLDER) if self.verb == "fit" else None):
             folder = Path(asked)
-            if run_folder.is_first_process():
+            if run_folder.is_first_process() and not run_folder.goes_on_in(folder):
                 run_folder.make_run_folder(folder)
-            self.made_here = True
+            self.made_here = not run_folder.goes_on_in(folder)
         else:
             task = _class_of(self.config.model.class_path).task_name
             folder = run_folder.new_run_folder(Path(self.config.runs), task, self.experiment)
-            self.made_here = True
+            self.made_here = not run_folder.goes_on_in(folder)
         os.environ[run_folder.SHARED_RUN] = str(folder)
         return folder
 
@@ -202,7 +216,28 @@ class ExperimentCLI(LightningCLI):
         if (folder := self.config.get("save_predictions")) is not None:
             config["callbacks"].append(SavePredictions(folder, self.config.save_format or "auto"))
         config["plugins"] = [*_as_list(config["plugins"]), AtomicCheckpointIO()]
-        return Trainer(**config)
+        config["devices"] = slurm.fitting_devices(config["devices"], config["num_nodes"])
+        if (cluster := slurm.environment()) is not None:
+            config["plugins"].append(cluster)
+        trainer = Trainer(**config)
+        last = self.run_dir / run_folder.CHECKPOINTS / "last.ckpt"
+        trainer.callbacks.append(Preemption(last, _before_end))  # type: ignore[attr-defined]  # by Lightning's connector
+        return trainer
+
+    def checkpoint_to_go_on(self) -> Path | None:
+        """The newest checkpoint of the run that a launcher started again; None where it is new or had saved nothing."""
+        if self.verb != "fit" or not run_folder.goes_on_in(self.run_dir):
+            return None
+        folder = self.run_dir / run_folder.CHECKPOINTS
+        if not any(folder.glob("*.ckpt")):
+            return None
+        found = newest_checkpoint(folder)
+        for path, reason in found.skipped:
+            print(f"skipped {path.name}: {reason}", file=sys.stderr)
+        _refuse_other_checkpoint(self, found.content, str(found.path))
+        if run_folder.is_first_process():
+            print(f"started again: going on in {self.run_dir} from {found.path.name}", file=sys.stderr)
+        return found.path
 
 
 def fit(argv: list[str]) -> int:
@@ -236,10 +271,17 @@ def launch(
         resume_from: the checkpoint to go on from, already checked against the run's settings.
         experiment: name of the run's parent folder; by default that of the last --config.
     """
+    with interrupts.listening() if verb == "fit" else nullcontext():
+        return _launch(verb, argv, run_dir, resume_from, experiment)
+
+
+def _launch(
+    verb: str, argv: list[str], run_dir: Path | None, resume_from: Path | None, experiment: str | None
+) -> Launched:
     keep_freed_memory()
     hide_missing_gpus()
-    typed, argv = argv, _with_ckpt_spelled(argv)
-    ckpt = _option(argv, "--ckpt")
+    typed, argv = argv, with_ckpt_spelled(argv)
+    ckpt = option_value(argv, "--ckpt")
     if verb != "fit" and ckpt is None and not {"-h", "--help", "--print_config"} & set(argv):
         raise UserError(f"{verb} needs --ckpt FILE: a checkpoint of a run")
     content = load_checkpoint(ckpt) if ckpt else None
@@ -249,19 +291,23 @@ def launch(
         arguments, asked = expand_configs(argv)
         owner = run_folder.run_of(ckpt) if verb != "fit" else None
         name = experiment or (owner.parent.name if owner else asked[-1].stem if asked else "unnamed")
-        if run_dir is None and owner and _option(argv, "--run_dir") is None:
+        if run_dir is None and owner and option_value(argv, "--run_dir") is None:
             run_dir = run_folder.evaluation_folder(owner, verb)
         cli = ExperimentCLI(verb, typed, arguments, name, run_dir, wandb_id=owner.name if owner else None)
     if content is not None:
         _refuse_other_checkpoint(cli, content, ckpt or "")
-    return _run(cli, resume_from or (Path(ckpt) if ckpt else None))
+    if resume_from is None:
+        resume_from = cli.checkpoint_to_go_on() or (Path(ckpt) if ckpt else None)
+    return _run(cli, resume_from)
 
 
 def _run(cli: ExperimentCLI, ckpt: Path | None) -> Launched:
     trainer, first, begun, failed = cli.trainer, run_folder.is_first_process(), time.perf_counter(), True
+    started_by_lightning = not first and run_folder.SHARED_RUN in os.environ
     try:
         with run_folder.RunLock(cli.run_dir) if first else nullcontext():
             if first:
+                clear_unfinished(cli.run_dir / run_folder.CHECKPOINTS)
                 record.begin(
                     cli.run_dir, cli.settings, ["lightning-cv", cli.verb, *cli.asked], cli.config.seed_everything
                 )
@@ -271,12 +317,17 @@ def _run(cli: ExperimentCLI, ckpt: Path | None) -> Launched:
             verb = getattr(trainer, cli.verb)
             verb(cli.model, datamodule=cli.datamodule, ckpt_path=str(ckpt) if ckpt else None, weights_only=True)
         failed = False
+    except interrupts.Interrupted as end:
+        if started_by_lightning:
+            end.status = 0  # or the first process, which has yet to finish, would be killed for this one's failure
+        raise
     except Exception as error:
         a_slip = (
             isinstance(error, ValueError | OSError) and trainer.global_step == 0
         )  # told in a message, needs no file
         if first and not isinstance(error, UserError) and not a_slip:
-            (cli.run_dir / "error.txt").write_text("".join(traceback.format_exception(error)))
+            with suppress(OSError):  # the disk may be full
+                (cli.run_dir / "error.txt").write_text("".join(traceback.format_exception(error)))
         raise
     finally:
         tracking.finish(trainer)
@@ -294,6 +345,13 @@ def _run(cli: ExperimentCLI, ckpt: Path | None) -> Launched:
     return Launched(cli.run_dir, metrics, not cli.throw_away, to_test)
 
 
+def _before_end(trainer: Trainer, made_steps: bool) -> str:
+    """What is done in the first process when an interrupted run is saved: the loggers are closed, then the job goes."""
+    tracking.finish(trainer)
+    done, words = slurm.requeue(made_steps)
+    return words if done else f"{words}; go on with `lightning-cv resume {trainer.default_root_dir}`".lstrip("; ")
+
+
 def _report(verb: str, argv: list[str]) -> int:
     launched = launch(verb, argv)
     if run_folder.is_first_process() and launched.kept:
@@ -302,20 +360,6 @@ def _report(verb: str, argv: list[str]) -> int:
         if verb == "fit" and state.exists():
             print(f"next: lightning-cv test --ckpt {state}")
     return 0
-
-
-def _with_ckpt_spelled(argv: list[str]) -> list[str]:
-    """`--ckpt_path`, Lightning's name for it, is accepted for `--ckpt`."""
-    return ["--ckpt" + a.removeprefix("--ckpt_path") if a.partition("=")[0] == "--ckpt_path" else a for a in argv]
-
-
-def _option(argv: list[str], name: str) -> str | None:
-    """The value of an option, in either way of writing; None where it is not given."""
-    for index, argument in enumerate(argv):
-        key, equals, value = argument.partition("=")
-        if key == name:
-            return value if equals else (argv[index + 1] if index + 1 < len(argv) else None)
-    return None
 
 
 def _with_settings_of_checkpoint(argv: list[str], content: dict[str, Any] | None, scratch: Path) -> list[str]:
@@ -335,24 +379,10 @@ def _refuse_other_checkpoint(cli: ExperimentCLI, content: dict[str, Any], ckpt: 
     try:
         cli.model.on_load_checkpoint(content)
         refuse_incomplete(content, ckpt, to_train=cli.verb == "fit")
-        _refuse_other_settings(cli.settings, content, ckpt, cli.verb)
+        refuse_other_settings(cli.settings, content.get(CHECKPOINT_KEY, {}).get("settings"), ckpt, cli.verb)
     except (UserError, ValueError) as error:
         cli.discard()
         raise UserError(str(error)) from error
-
-
-def _refuse_other_settings(asked: Settings, content: dict[str, Any], ckpt: str, verb: str) -> None:
-    """A checkpoint trained under other settings than those asked for would be evaluated or continued mislabelled."""
-    saved = content.get(CHECKPOINT_KEY, {}).get("settings")
-    if saved is None:
-        return
-    parts = ("model", "seed_everything", "data") if verb == "fit" else ("model",)
-    before, now = ({part: settings.get(part) for part in parts} for settings in (saved, asked))
-    changed = differences(before, now) if verb == "fit" else differences(of_training(before), of_training(now))
-    if changed:
-        listed = "\n".join(f"  {change}" for change in changed[:3])
-        more = f"\n  and {len(changed) - 3} more" if len(changed) > 3 else ""
-        raise UserError(f"{ckpt} was trained under other settings than asked for:\n{listed}{more}")
 
 
 def _as_list(entries: Any) -> list[Any]:  # Any: what a trainer argument may be: None, one object, a list of them

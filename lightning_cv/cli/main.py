@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 
-from lightning_cv import __version__
+from lightning_cv import __version__, interrupts
 from lightning_cv.errors import UserError
 
 VERBS = {
@@ -23,6 +23,7 @@ VERBS = {
     "rcnn": ("R-CNN in all its stages: fine-tuning, SVMs, box regression, mAP", "lightning_cv.cli.rcnn:main"),
     "compare": ("detectors on the same pictures: seconds, disk and mAP", "lightning_cv.cli.compare:main"),
     "sweep": ("run a W&B sweep file here; status, cancel, retry", "lightning_cv.sweeps.main:main"),
+    "runs": ("list, filter, sort and remove runs", "lightning_cv.cli.runs:main"),
     "report": ("one page about all runs of a sweep", "lightning_cv.cli.report:main"),
     "evaluate": ("score saved predictions in the official formats", "lightning_cv.tools.evaluate:main"),
     "import": ("weights that others trained, as a checkpoint", "lightning_cv.tools.imports:main"),
@@ -55,7 +56,11 @@ examples:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; the exit status: 0 done, 1 done with complaints, 2 the caller's slip, 130 interrupted."""
+    """Run one command; the exit status.
+
+    0 done, 1 done with complaints, 2 the caller's slip, 130 ended by Ctrl-C, 75 (`interrupts.STATUS`) a run that was
+    asked to stop, has saved, and can go on.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     verb, *rest = [argument for argument in arguments if argument != "--debug"] or ["--help"]
@@ -68,7 +73,13 @@ def main(argv: list[str] | None = None) -> int:
         if verb == "--version":
             print(f"lightning-cv {__version__}")
             return 0
+        if verb in ("fit", "resume"):
+            interrupts.listen()  # before the imports, which take seconds
         return _verb(verb)(rest)
+    except interrupts.Interrupted as end:
+        if str(end):  # the first process speaks for all
+            print(f"lightning-cv {verb}: {end}", file=sys.stderr)
+        return end.status
     except KeyboardInterrupt:
         print(f"\nlightning-cv {verb}: interrupted", file=sys.stderr)
         return 130
@@ -79,6 +90,8 @@ def main(argv: list[str] | None = None) -> int:
         if debug or not (isinstance(error, UserError | ValueError | OSError) or _is_a_slip(error)):
             raise
         print(f"lightning-cv {verb}: {message_of(error)}", file=sys.stderr)
+        if _named(error, "OutOfMemoryError"):
+            print("lower --data.batch_size, and raise --trainer.accumulate_grad_batches as much", file=sys.stderr)
         if not isinstance(error, UserError):
             print("(--debug shows where)", file=sys.stderr)
         return 2
@@ -86,7 +99,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def _is_a_slip(error: BaseException) -> bool:
     """Whether a library says that it was asked for what cannot be; by name, for importing the classes takes seconds."""
-    return bool({"MisconfigurationException", "ArgumentError"} & {kind.__name__ for kind in type(error).__mro__})
+    return _named(error, "MisconfigurationException", "ArgumentError", "OutOfMemoryError")
+
+
+def _named(error: BaseException, *names: str) -> bool:
+    return bool(set(names) & {kind.__name__ for kind in type(error).__mro__})
 
 
 def message_of(error: BaseException, lines: int = 4) -> str:

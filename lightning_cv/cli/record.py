@@ -1,6 +1,7 @@
 """What a run says of itself: to its folder, its checkpoints and its loggers."""
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import yaml
 from lightning import Callback, LightningModule, Trainer
 
 from lightning_cv import __version__
-from lightning_cv.cli import run_folder
+from lightning_cv.cli import processes, run_folder
 from lightning_cv.cli.settings import Settings, as_tree
 from lightning_cv.datamodules.base import DataModule
 from lightning_cv.tasks.base import CHECKPOINT_KEY
@@ -39,8 +40,29 @@ class RunRecord(Callback):
         self._tell(trainer, pl_module, ("test",))
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add the settings beside what the task keeps there."""
-        checkpoint.setdefault(CHECKPOINT_KEY, {})["settings"] = self.settings
+        """Add the settings and the number of processes beside what the task keeps there."""
+        kept = checkpoint.setdefault(CHECKPOINT_KEY, {})
+        kept["settings"] = self.settings
+        if trainer.state.fn == "fit":
+            kept[processes.KEY] = processes.record(trainer)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Find the place of a run that goes on with another number of processes, and say what that changes."""
+        datamodule = getattr(trainer, "datamodule", None)
+        if trainer.state.fn != "fit" or not isinstance(datamodule, DataModule):
+            return
+        saved = checkpoint.get(CHECKPOINT_KEY, {}).get(processes.KEY)
+        words = processes.move(checkpoint, saved, trainer, datamodule)
+        if words and trainer.is_global_zero:
+            print(words, file=sys.stderr)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say how large a step's batch is, where several processes or batches make one."""
+        datamodule = getattr(trainer, "datamodule", None)
+        if not isinstance(datamodule, DataModule) or not trainer.is_global_zero:
+            return
+        if (words := processes.batch_words(trainer, datamodule)) is not None:
+            print(words, file=sys.stderr)
 
     def _tell(self, trainer: Trainer, pl_module: LightningModule, uses: tuple[str, ...]) -> None:
         datamodule = getattr(trainer, "datamodule", None)

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from lightning_cv.cli.settings import Difference, Settings, differences
 from lightning_cv.errors import UserError
 
 _EPOCHS = "trainer.max_epochs"
+WHERE = ("trainer.devices", "trainer.num_nodes", "trainer.accelerator", "trainer.strategy", "data.root")
+"""Settings that say where a run runs and not what it is: they may differ from one start to the next."""
 NOT_RESTORED = (
     "Lightning's StochasticWeightAveraging begins its learning rate anew: the result will not be that of an "
     "uninterrupted run; lightning.pytorch.callbacks.WeightAveraging and EMAWeightAveraging are restored whole"
@@ -30,18 +33,27 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("run", type=Path, metavar="RUN_DIR", help="folder of the run, with its config.yaml")
     parser.add_argument("--extend-epochs", type=int, default=0, metavar="N", help="train N epochs more than planned")
+    parser.add_argument("--devices", metavar="N", help="processes on this machine, instead of as before")
+    parser.add_argument("--num-nodes", type=int, metavar="N", help="machines, instead of as before")
+    parser.add_argument("--root", metavar="DIR", help="where the data are on this machine, instead of as before")
     options, others = parser.parse_known_args(argv)
     if others:
         raise UserError(
             f"a run goes on under its own settings; not accepted: {' '.join(others)}\n"
-            "(--extend-epochs N is the one allowed change; for other settings start a new run with `fit`)"
+            "(--extend-epochs N and where it runs may change; for other settings start a new run with `fit`)"
         )
-    resume(options.run, options.extend_epochs)
+    places = {"trainer.devices": options.devices, "trainer.num_nodes": options.num_nodes, "data.root": options.root}
+    resume(options.run, options.extend_epochs, {key: str(value) for key, value in places.items() if value is not None})
     return 0
 
 
-def resume(run: Path, extend_epochs: int = 0) -> dict[str, float]:
+def resume(run: Path, extend_epochs: int = 0, places: Mapping[str, str] | None = None) -> dict[str, float]:
     """Go on with the run in a folder; the final metrics.
+
+    Args:
+        run: its folder.
+        extend_epochs: to train more than was planned.
+        places: settings of `WHERE` that are others here, for this time.
 
     Raises:
         UserError: no run there, no checkpoint that loads, or settings that were changed since.
@@ -66,12 +78,17 @@ def resume(run: Path, extend_epochs: int = 0) -> dict[str, float]:
     if "StochasticWeightAveraging" in str(settings["trainer"].get("callbacks")):
         print(NOT_RESTORED, file=sys.stderr)
     print(f"resuming {run} from {found.path.name}: epoch {found.content['epoch']}, step {step}", file=sys.stderr)
-    return launch("fit", ["--config", str(run / CONFIG)], run, found.path, experiment=run.parent.name).metrics
+    argv = ["--config", str(run / CONFIG), *(f"--{key}={value}" for key, value in (places or {}).items())]
+    return launch("fit", argv, run, found.path, experiment=run.parent.name).metrics
 
 
 def _refuse_changes(run: Path, settings: Settings, saved: dict[str, Any]) -> None:
     steps = _extensions(run)
-    changed: list[Difference] = [d for d in differences(saved, settings) if not _was_extended(d, steps)]
+    changed: list[Difference] = [
+        change
+        for change in differences(saved, settings)
+        if change.key not in WHERE and not _was_extended(change, steps)
+    ]
     if changed:
         listed = "; ".join(str(change) for change in changed)
         raise UserError(

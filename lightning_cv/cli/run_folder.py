@@ -8,6 +8,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import zlib
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -27,23 +28,40 @@ _MOST_OF_A_DIFF = 1_000_000
 
 
 def new_run_folder(root: Path, task: str, experiment: str) -> Path:
-    """Make `root/task/experiment/<run id>`, the id being date, time and four hex digits, or that of a cluster's job.
+    """Make `root/task/experiment/<run id>`, the id being date, time and four hex digits, or that of a launcher's job.
+
+    A job's folder is the same when its launcher starts it again: `goes_on_in` then says whether to go on in it.
 
     Raises:
         UserError: the folder cannot be made.
     """
-    parent = root / task / experiment
-    if (job := _job_id()) and not is_first_process():
-        return parent / job  # which the first process makes
+    parent, job = root / task / experiment, _job_id()
+    if job and (not is_first_process() or (restarts() and (parent / job / CONFIG).exists())):
+        return parent / job  # which the first process makes, or made before
     while True:
-        folder = parent / (_job_id() or f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}")
+        moment = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        folder = parent / (job or moment)
         try:
             make_run_folder(folder)
         except FileExistsError:
-            if _job_id():
-                raise UserError(f"{folder} is there already: a job's run starts once; go on with `resume`") from None
+            if job and _is_one_of_several():
+                raise UserError(
+                    f"{folder} is there already: the same command again in one job; go on with `resume`"
+                ) from None
+            job = None
             continue
         return folder
+
+
+def goes_on_in(folder: Path) -> bool:
+    """Whether a launcher started this process again, and its run lies in the folder."""
+    return restarts() > 0 and (folder / CONFIG).is_file()
+
+
+def restarts() -> int:
+    """How many times the launcher, SLURM or torchrun, has started this job again."""
+    counts = (os.environ.get(name) for name in ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT"))
+    return sum(int(count) for count in counts if count and count.isdigit())
 
 
 def make_run_folder(folder: Path) -> None:
@@ -55,16 +73,28 @@ def make_run_folder(folder: Path) -> None:
     if (folder / CONFIG).exists():
         raise FileExistsError(f"{folder} holds a run already; go on with `lightning-cv resume {folder}`")
     try:
-        if folder.is_dir() and (there := sorted(path.name for path in folder.iterdir())):
+        there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        if there and not (_is_ours_again() and _is_unbegun(folder)):
             raise FileExistsError(f"{folder} is not empty, {there[0]} lies in it: a run needs a folder of its own")
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / CHECKPOINTS).mkdir()
+        (folder / CHECKPOINTS).mkdir(exist_ok=bool(there))
     except FileExistsError as error:
         if error.errno is None:
             raise
         raise UserError(f"cannot make the run folder {folder}: {error.strerror}; choose another") from error
     except OSError as error:
         raise UserError(f"cannot make the run folder {folder}: {error.strerror}; choose another with --runs") from error
+
+
+def _is_ours_again() -> bool:
+    """Whether this folder is nobody else's: a launcher or a sweep starts one process for it at a time."""
+    return restarts() > 0 or TRIAL_FOLDER in os.environ
+
+
+def _is_unbegun(folder: Path) -> bool:
+    """Whether a start that was killed before it wrote its settings is all that lies in a folder."""
+    names = {path.name for path in folder.iterdir()}
+    return names <= {CHECKPOINTS, LOCK} and not any((folder / CHECKPOINTS).glob("*"))
 
 
 def discard_unbegun(folder: Path) -> None:
@@ -107,12 +137,23 @@ def is_first_process() -> bool:
 
 
 def _job_id() -> str | None:
-    """An id that all processes of an externally launched job agree on without talking to each other."""
-    if int(os.environ.get("SLURM_NTASKS", "1")) > 1:
-        return f"slurm-{os.environ['SLURM_JOB_ID']}-{os.environ.get('SLURM_RESTART_COUNT', '0')}"
+    """An id that all processes of a launcher's job agree on without talking to each other, now and when it restarts.
+
+    It holds the command: one job may train several times.
+    """
+    command = f"{zlib.crc32(' '.join(sys.argv[1:]).encode()):08x}"
+    if "SLURM_JOB_ID" in os.environ:
+        return f"slurm-{os.environ['SLURM_JOB_ID']}.{os.environ.get('SLURM_STEP_ID', 'batch')}-{command}"
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        return f"elastic-{os.environ['TORCHELASTIC_RUN_ID']}-{os.environ.get('MASTER_PORT', '0')}"
+        run = os.environ["TORCHELASTIC_RUN_ID"]
+        meeting = f"-{os.environ.get('MASTER_PORT', '0')}" if run == "none" else ""  # torchrun's id unless given one
+        return f"elastic-{run}{meeting}-{command}"
     return None
+
+
+def _is_one_of_several() -> bool:
+    """Whether a launcher started more processes than this one, which look for the run in the folder of the job."""
+    return any(int(os.environ.get(name) or 1) > 1 for name in ("SLURM_NTASKS", "WORLD_SIZE"))
 
 
 class RunLock:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from lightning_cv.errors import UserError
+
 Settings = dict[str, Any]  # what YAML holds: scalars, lists, mappings
 
 
@@ -69,6 +71,19 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Diffe
         for key in sorted(old.keys() | new.keys())
         if old.get(key) != new.get(key)
     ]
+
+
+def refuse_other_settings(asked: Settings, saved: Settings | None, ckpt: str, verb: str) -> None:
+    """A checkpoint trained under other settings than those asked for would be evaluated or continued mislabelled."""
+    if saved is None:
+        return
+    parts = ("model", "seed_everything", "data") if verb == "fit" else ("model",)
+    before, now = ({part: settings.get(part) for part in parts} for settings in (saved, asked))
+    changed = differences(before, now) if verb == "fit" else differences(of_training(before), of_training(now))
+    if changed:
+        listed = "\n".join(f"  {change}" for change in changed[:3])
+        more = f"\n  and {len(changed) - 3} more" if len(changed) > 3 else ""
+        raise UserError(f"{ckpt} was trained under other settings than asked for:\n{listed}{more}")
 
 
 def _item_name(item: Any, index: int) -> str:  # Any: an item of a YAML list

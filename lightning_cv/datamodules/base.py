@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from lightning_cv import interrupts
 from lightning_cv.contracts import DetectionBatch, DetectionSample, Draw, LabelMap, Placement
 from lightning_cv.datamodules.batches import collate_detection
 from lightning_cv.datamodules.sampling import CounterBatchSampler
@@ -71,6 +72,7 @@ class BatchDataset(Dataset[Batch], Generic[Batch]):
 
 def single_threaded_worker(_: int) -> None:
     """Loader workers share the cores already: OpenCV and torch must not start threads of their own in each."""
+    interrupts.leave_to_parent()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 

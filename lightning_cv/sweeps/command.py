@@ -89,6 +89,11 @@ def fit_of(line: Sequence[str]) -> int | None:
     return None
 
 
+def can_be_asked_to_stop(line: Sequence[str]) -> bool:
+    """Whether a line calls this package's `fit` or `resume`, whose exit status says if they were."""
+    return fit_of([word if word != "resume" else "fit" for word in line]) is not None
+
+
 def resume_line(line: Sequence[str], folder: Path) -> list[str]:
     """The line that goes on with the run of a line that calls `fit`."""
     place = fit_of(line)

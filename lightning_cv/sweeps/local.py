@@ -11,7 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from lightning_cv import interrupts
 from lightning_cv.errors import UserError
+from lightning_cv.sweeps.command import can_be_asked_to_stop
 from lightning_cv.sweeps.launcher import Ended, Handle, Job
 from lightning_cv.sweeps.processes import end_group, reference, set_up_child
 
@@ -54,7 +56,8 @@ class LocalLauncher:
     def _start(self, job: Job) -> Handle:
         number = self._free.pop(0)
         place = self.places[number]
-        environment = os.environ | job.environment
+        # in a job of SLURM, a trial that is stopped must not send all of the sweep back into the queue
+        environment = os.environ | {interrupts.NO_REQUEUE: "1"} | job.environment
         if place.gpu is not None:
             environment["CUDA_VISIBLE_DEVICES"] = place.gpu
         try:
@@ -71,7 +74,7 @@ class LocalLauncher:
         except OSError as error:
             self._free.append(number)
             raise UserError(f"cannot start {job.command[0]}: {error.strerror}") from error
-        return _LocalTrial(process, number, self)
+        return _LocalTrial(process, number, self, can_be_asked_to_stop(job.command))
 
     def free(self, number: int) -> None:
         """Give a place back."""
@@ -80,8 +83,11 @@ class LocalLauncher:
 
 
 class _LocalTrial:
-    def __init__(self, process: "subprocess.Popen[bytes]", place: int, launcher: LocalLauncher) -> None:
+    def __init__(
+        self, process: "subprocess.Popen[bytes]", place: int, launcher: LocalLauncher, tells_of_stops: bool
+    ) -> None:
         self._process, self._place, self._launcher = process, place, launcher
+        self._tells_of_stops = tells_of_stops
         self._reference = reference(process.pid)
         self._deadline: float | None = None
 
@@ -105,6 +111,8 @@ class _LocalTrial:
         told = f"exit status {status}" if status >= 0 else f"ended by {signal.Signals(-status).name}"
         if self._deadline is not None:
             return Ended("interrupted", f"stopped, {told}")
+        if status == interrupts.STATUS and self._tells_of_stops:
+            return Ended("interrupted", "asked to stop by somebody else")
         return Ended("failed" if status else "finished", told if status else "")
 
     def stop(self, now: bool = False) -> None:

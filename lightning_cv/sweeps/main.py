@@ -13,6 +13,7 @@ from lightning_cv.sweeps.folder import SWEEP, Agreement, SweepFolder, Trial
 
 if TYPE_CHECKING:
     from lightning_cv.sweeps.launcher import Launcher
+    from lightning_cv.sweeps.spec import Sweep  # reads YAML, which `status` has no time for
 
 SWEEPS = Path("runs/sweeps")
 
@@ -48,14 +49,14 @@ def _run(argv: list[str]) -> int:
         line = command_line(sweep.command, sweep.program, {})
         refuse_missing_program(line, path_with_interpreter(), sweep.file)
         refuse_settings(sweep)
-    launcher = _launcher(options)
+    launcher, at_once = _launcher(options, folder, sweep)
     agreement = folder.agree(sweep, options.threads, options.seed)
     search = None
     if sweep.method != "grid" or sweep.stopping is not None:
         search = Search(sweep, folder.journal, agreement.seed)
     states_of(folder, sweep.size)  # what is damaged is told before anything starts
     loop = SweepLoop(sweep, folder, agreement, launcher, options.retries, search)
-    print(f"sweep {sweep.name}: {sweep.size} trials in {folder.path}, {launcher.room} at once", flush=True)
+    print(f"sweep {sweep.name}: {sweep.size} trials in {folder.path}, {at_once} at once", flush=True)
     interrupted = loop.run()
     states = states_of(folder, sweep.size)
     print(f"sweep {sweep.name}: " + ", ".join(f"{count} {state}" for state, count in states.most_common()))
@@ -71,12 +72,29 @@ def _run(argv: list[str]) -> int:
     return 0
 
 
-def _launcher(options: argparse.Namespace) -> "Launcher":
-    """What the options ask to start trials with."""
+def _launcher(options: argparse.Namespace, folder: SweepFolder, sweep: "Sweep") -> "tuple[Launcher, int]":
+    """The launcher that was asked for, and how many trials it runs at once."""
+    if options.launcher == "slurm":
+        from lightning_cv.sweeps.cluster import read_cluster
+        from lightning_cv.sweeps.slurm import SlurmLauncher
+
+        flags = {name: getattr(options, name) for name in ("partition", "time", "nodes", "memory")}
+        gpus = _count(options.gpus) if options.gpus else None
+        cluster = read_cluster(options.cluster, flags | {"gpus": gpus, "parallelism": options.jobs})
+        # a search learns from trials that have ended: it draws no more than run at once
+        most = 1000 if sweep.method == "grid" else cluster.parallelism
+        return SlurmLauncher(cluster, folder.path, sweep.name, most), cluster.parallelism
     from lightning_cv.sweeps.local import LocalLauncher, visible_gpus
 
-    gpus = options.gpus.split(",") if options.gpus else visible_gpus()
-    return LocalLauncher(options.jobs or max(1, len(gpus)), gpus, options.grace)
+    shared = options.gpus.split(",") if options.gpus else visible_gpus()
+    jobs = options.jobs or max(1, len(shared))
+    return LocalLauncher(jobs, shared, options.grace), jobs
+
+
+def _count(gpus: str) -> int:
+    if not gpus.isdigit():
+        raise UserError(f"--gpus is a number of GPUs a machine with --launcher slurm, got {gpus}")
+    return int(gpus)
 
 
 def _status(argv: list[str]) -> int:
@@ -184,7 +202,12 @@ def _parser() -> argparse.ArgumentParser:
         "Also: sweep status, sweep cancel, sweep retry FOLDER|FILE.",
     )
     parser.add_argument("file", metavar="FILE", help="sweep file, or the name of one, such as beta_dsprites")
-    parser.add_argument("--launcher", choices=["local"], default="local", help="local: processes of this machine")
+    parser.add_argument(
+        "--launcher",
+        choices=["local", "slurm"],
+        default="local",
+        help="local: processes of this machine; slurm: arrays of jobs, which this command submits and watches",
+    )
     parser.add_argument("--jobs", type=int, help="trials at once (default: one a GPU, else 1)")
     parser.add_argument("--gpus", metavar="IDS", help="GPUs to share out, such as 0,1 (default: all that are visible)")
     parser.add_argument("--threads", type=int, help="threads a trial; kept in the sweep's folder (default 1)")
@@ -195,5 +218,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--grace", type=float, default=30.0, metavar="S", help="seconds to save in (default %(default)g)"
     )
+    slurm = parser.add_argument_group("with --launcher slurm", "what a trial gets; --jobs is how many run at once")
+    slurm.add_argument("--cluster", type=Path, metavar="FILE", help="these and more (default ./cluster.yaml if there)")
+    slurm.add_argument("--partition", help="of the cluster (default: the cluster's own)")
+    slurm.add_argument("--time", metavar="LIMIT", help="minutes or hours:minutes:seconds of a job (default 60)")
+    slurm.add_argument(
+        "--nodes", type=int, help="machines of a trial (default 1); --gpus N is how many each of them has"
+    )
+    slurm.add_argument("--memory", help="of each machine, such as 16GB")
     parser.add_argument("--yes", action="store_true", help="run more than 10,000 trials")
     return parser

@@ -235,6 +235,9 @@ class SweepLoop:
             self._next_beat = now + _BEAT_S
         if now >= self._next_look:
             for number, one in self._at_work.items():
+                if one.handle.node != one.trial.node and self.folder.holds(number, one.trial.claim):
+                    one.trial.node = one.handle.node  # it has left the cluster's queue, or moved
+                    self.folder.write(one.trial)
                 if number not in self._to_be and (state := self._verdict(number, one)) is not None:
                     self._to_be[number] = state
                     one.handle.stop()

@@ -6,12 +6,15 @@ Also the callback that plays the crash.
 import multiprocessing
 import os
 import signal
+import subprocess
+import time
 from pathlib import Path
 
 import torch
 from lightning import Callback, LightningModule, Trainer
 
 KILL_AT = "LIGHTNING_CV_TEST_KILL_AT"
+SIGNAL_AT = "LIGHTNING_CV_TEST_SIGNAL_AT"
 
 
 class KillAt(Callback):
@@ -22,6 +25,65 @@ class KillAt(Callback):
     ) -> None:
         if trainer.fit_loop.epoch_loop.batch_progress.total.ready == int(os.environ.get(KILL_AT, "-1")):
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Pace(Callback):
+    """Takes its time over each batch, so that there is a moment to interrupt it in."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
+        time.sleep(self.seconds)
+
+
+class SignalAt(Callback):
+    """Sends a signal at a place the environment names: `HOOK:N WHO [SIGNAL]`, at the Nth call of the hook.
+
+    WHO is the number of the process that signals itself, `both` for each of them, or `group` for the first of them to
+    signal the whole process group, loader workers and all. Does nothing without; writes the moment to `signalled`.
+    """
+
+    def __init__(self) -> None:
+        where, self.who, *name = [*os.environ.get(SIGNAL_AT, "nowhere:0 none").split(), "SIGTERM"][:3]
+        self.signal = signal.Signals[name[0]]
+        self.hook, _, count = where.partition(":")
+        self.left = int(count) if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0" else 0
+
+    def _passes(self, hook: str, trainer: Trainer) -> None:
+        if hook != self.hook:
+            return
+        self.left -= 1
+        if self.left != 0:
+            return
+        if self.who == "group":
+            if trainer.global_rank == 0:
+                Path("signalled").write_text(str(time.time()))
+                subprocess.run(["kill", f"-{self.signal.value}", "--", f"-{os.getpgid(0)}"], preexec_fn=os.setpgrp)
+        elif self.who in ("both", str(trainer.global_rank)):
+            Path("signalled").write_text(str(time.time()))
+            os.kill(os.getpid(), self.signal)
+
+    def setup(self, trainer: Trainer, *_: object, **__: object) -> None:
+        self._passes("setup", trainer)
+
+    def on_train_start(self, trainer: Trainer, *_: object) -> None:
+        self._passes("on_train_start", trainer)
+
+    def on_train_batch_start(self, trainer: Trainer, *_: object) -> None:
+        self._passes("on_train_batch_start", trainer)
+
+    def on_validation_start(self, trainer: Trainer, *_: object) -> None:
+        self._passes("on_validation_start", trainer)
+
+    def on_validation_batch_start(self, trainer: Trainer, *_: object) -> None:
+        self._passes("on_validation_batch_start", trainer)
+
+    def on_validation_end(self, trainer: Trainer, *_: object) -> None:
+        self._passes("on_validation_end", trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, *_: object) -> None:
+        self._passes("on_train_epoch_end", trainer)
 
 
 def run(arguments: list[str], folder: Path, **environment: str) -> int:

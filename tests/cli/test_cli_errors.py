@@ -195,11 +195,12 @@ def test_a_folder_that_holds_anything_is_not_used_for_a_run(capsys: pytest.Captu
 
 def test_processes_of_a_job_share_the_folder_that_the_first_makes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     first = new_run_folder(Path("runs"), "vae", "small")
     monkeypatch.setattr(rank_zero_only, "rank", 1, raising=False)
     assert new_run_folder(Path("runs"), "vae", "small") == first
     monkeypatch.setattr(rank_zero_only, "rank", 0, raising=False)
-    with pytest.raises(UserError, match="a job's run starts once"):
+    with pytest.raises(UserError, match="the same command again in one job"):
         new_run_folder(Path("runs"), "vae", "small")
 
 
@@ -217,6 +218,20 @@ def test_a_checkpoint_of_another_net_is_refused_in_one_line(capsys: pytest.Captu
     torch.save({"state_dict": {"net.x": torch.zeros(1)}, "global_step": 1}, "other.ckpt")
     assert main(["test", "--config", "vae.yaml", "--ckpt", "other.ckpt"]) == 2
     assert "the checkpoint holds another net" in capsys.readouterr().err
+
+
+def test_a_batch_that_does_not_fit_is_met_with_advice(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    def full(_: list[str]) -> int:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(sys.modules["lightning_cv.cli.main"], "_verb", lambda _: full)
+    words = refused(capsys, "fit", "--config", "vae.yaml")
+    assert "Tried to allocate 2.00 GiB" in words
+    assert "lower --data.batch_size, and raise --trainer.accumulate_grad_batches as much" in words
 
 
 def test_debug_shows_where() -> None:

@@ -260,6 +260,18 @@ def test_epochs_can_be_added_and_nothing_else(killed: Path) -> None:
     }
 
 
+def test_the_data_may_lie_elsewhere(tmp_path: Path) -> None:
+    """As on another machine, for this start and the next; nothing else about the data may change."""
+    experiment(tmp_path, DETECTOR, drawn(0), 9)
+    assert run(["fit", "--config", "small.yaml"], tmp_path, **{KILL_AT: "11"}) == -9
+    (tmp_path / "scenes").rename(tmp_path / "moved")
+    resume = ["resume", str(only_run(tmp_path)), "--root", "moved"]
+    assert run(resume, tmp_path, **{KILL_AT: "17"}) == -9, (tmp_path / "output.txt").read_text()
+    assert run(resume, tmp_path) == 0, (tmp_path / "output.txt").read_text()
+    assert not (tmp_path / "scenes").exists()
+    assert logged_losses(tmp_path).keys() == set(range(BATCHES * EPOCHS))
+
+
 def test_a_broken_record_is_named(killed: Path) -> None:
     (only_run(killed) / "env.json").write_text("{")
     assert run(["resume", str(only_run(killed))], killed) == 2

@@ -3,13 +3,12 @@
 Nothing here passes `step=` to wandb: under Lightning every call makes a row, and `trainer/global_step` is its x axis.
 """
 
-import csv
-import io
 import math
 import netrc
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlparse
@@ -17,12 +16,13 @@ from urllib.parse import urlparse
 import numpy as np
 import wandb
 from lightning import Trainer
-from lightning.pytorch.loggers import Logger, WandbLogger
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.loggers import WandbLogger
 from numpy.typing import NDArray
 from torch import Tensor
 from wandb.sdk.data_types.helper_types.classes import Classes
+from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
 
+from lightning_cv import interrupts
 from lightning_cv.contracts import (
     VOID,
     Detections,
@@ -32,87 +32,14 @@ from lightning_cv.contracts import (
     PanopticTarget,
     TrueSegments,
 )
+from lightning_cv.errors import TrainingWarning
 from lightning_cv.ops.segments import painted
+from lightning_cv.tracking.metrics_csv import MetricsCSV as MetricsCSV
 
 Picture = NDArray[np.uint8]
 Mode = Literal["auto", "online", "offline", "disabled"]
 STEP = "trainer/global_step"
-
-
-class MetricsCSV(Logger):
-    """Appends every logged row to `save_dir/metrics.csv`, each on disk before the next.
-
-    Lightning's own CSVLogger deletes an existing file; this one goes on with it, and `resume_from` drops what the
-    checkpoint has not seen. Columns come as they are first logged; empty cells mean "not logged in this row".
-    """
-
-    def __init__(self, save_dir: str) -> None:
-        super().__init__()
-        self.path = Path(save_dir) / "metrics.csv"
-        self._columns: list[str] | None = None
-
-    @property
-    def name(self) -> str:
-        """Name of the logger."""
-        return "metrics"
-
-    @property
-    def version(self) -> str:
-        """There is one file a run, so no version."""
-        return ""
-
-    @property
-    def save_dir(self) -> str:
-        """Folder of the file."""
-        return str(self.path.parent)
-
-    def log_hyperparams(self, *_: Any, **__: Any) -> None:  # Any: Lightning's signature; settings are in config.yaml
-        """Settings are not figures: nothing is written."""
-
-    @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Append one row."""
-        row = {"step": "" if step is None else str(step)} | {name: _cell(value) for name, value in metrics.items()}
-        if self._columns is None:
-            self._columns, rows = self._read()
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._write(rows or [])  # without a row that a kill cut off
-        new = [name for name in row if name not in self._columns]
-        if new:
-            _, rows = self._read()
-            self._columns += new
-            self._write(rows or [])
-        with self.path.open("a", newline="") as file:
-            file.write(self._lines([row]))
-
-    @rank_zero_only
-    def resume_from(self, global_step: int) -> None:
-        """Drop the rows of steps that a checkpoint after `global_step` steps will run again (step counts from 0)."""
-        columns, rows = self._read()
-        if rows is not None:
-            self._columns = columns
-            self._write([row for row in rows if not row["step"] or int(row["step"]) < global_step])
-
-    def _read(self) -> tuple[list[str], list[dict[str, str]] | None]:
-        """Columns and whole rows of the file; a last row that was cut off is left out, None stands for no file."""
-        if not self.path.exists():
-            return ["step", "epoch"], None
-        text = self.path.read_text()
-        reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
-        columns = list(reader.fieldnames or ["step", "epoch"])
-        return columns, [row for row in reader if None not in row and None not in row.values()]
-
-    def _write(self, rows: Sequence[Mapping[str, str]]) -> None:
-        """Replace the file in one step."""
-        assert self._columns is not None
-        part = self.path.with_name(f".{self.path.name}.part")
-        part.write_text(self._lines([{name: name for name in self._columns}, *rows]), newline="")
-        os.replace(part, self.path)
-
-    def _lines(self, rows: Sequence[Mapping[str, str]]) -> str:
-        text = io.StringIO(newline="")
-        csv.DictWriter(text, self._columns or [], restval="", lineterminator="\n").writerows(rows)
-        return text.getvalue()
+_LOST = (ConnectionError, MailboxClosedError, HandleAbandonedError)
 
 
 class WandbRun(WandbLogger):
@@ -147,16 +74,46 @@ class WandbRun(WandbLogger):
             tags=tags,
             mode=resolve_mode(mode),
         )
+        self.lost = False
         self._wandb_init.pop("anonymous", None)  # a setting that wandb has given up
         self._classes: dict[tuple[LabelMap, bool], Classes] = {}
 
     @property
     def experiment(self) -> Any:  # Any: a wandb run, or Lightning's dummy on other ranks
         """The run, started at first use. A run of another id that was left open is closed, not written into."""
-        if self._experiment is None and wandb.run is not None and self._id not in (None, wandb.run.id):
-            warnings.warn(f"W&B run {wandb.run.id} was still open; it is closed, {self._id} starts", stacklevel=2)
-            wandb.finish()
+        if self._experiment is None:
+            if wandb.run is not None and self._id not in (None, wandb.run.id):
+                warnings.warn(f"W&B run {wandb.run.id} was still open; it is closed, {self._id} starts", stacklevel=2)
+                wandb.finish()
+            with interrupts.kept_from_children():
+                return super().experiment
         return super().experiment
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log a row, unless W&B's service is gone."""
+        if not self.lost:
+            with self.surviving():
+                super().log_metrics(metrics, step)
+
+    def log_hyperparams(self, params: Any, *_: Any) -> None:  # Any: Lightning's signature
+        """Log settings, unless W&B's service is gone."""
+        if not self.lost:
+            with self.surviving():
+                super().log_hyperparams(params)
+
+    @contextmanager
+    def surviving(self) -> Iterator[None]:
+        """A service that was killed takes no run with it: its figures are in metrics.csv as well.
+
+        SLURM ends it when it asks a job to end, with all else that the job has started.
+        """
+        try:
+            yield
+        except _LOST as error:
+            self.lost = True
+            if interrupts.received() is None:
+                text = f"W&B's service is gone ({error or type(error).__name__}): the run goes on without it"
+                warnings.warn(text, TrainingWarning, stacklevel=2)
 
     def classes(self, label_map: LabelMap, *, void: bool = False) -> Classes:
         """The class names of a data set as W&B wants them, made once a run."""
@@ -169,8 +126,13 @@ class WandbRun(WandbLogger):
     def finish(self) -> None:
         """Close the run, so that another can follow in this process."""
         if self._experiment is not None:
-            self._experiment.finish()
+            if not self.lost:
+                with self.surviving():
+                    self._experiment.finish()
             self._id = self._experiment.id
+        if self.lost:
+            with suppress(Exception):  # of a service that is gone, or it would complain again at the very end
+                wandb.teardown()
         self._experiment = None
 
 
@@ -329,11 +291,14 @@ def class_labels(label_map: LabelMap, *, void: bool = False) -> dict[int, str]:
 
 
 def _runs(trainer: Trainer) -> list[WandbRun]:
-    return [run for run in trainer.loggers if isinstance(run, WandbRun)] if trainer.is_global_zero else []
+    return (
+        [run for run in trainer.loggers if isinstance(run, WandbRun) and not run.lost] if trainer.is_global_zero else []
+    )
 
 
 def _log(run: WandbRun, trainer: Trainer, key: str, value: Any) -> None:  # Any: wandb's media types
-    run.experiment.log({key: value, STEP: trainer.global_step})
+    with run.surviving():
+        run.experiment.log({key: value, STEP: trainer.global_step})
 
 
 def _lists(*tensors: Tensor) -> list[list[Any]]:  # Any: numbers, or lists of four
@@ -384,7 +349,3 @@ def _thing_boxes(
         caption = names[label] if score is None else f"{names[label]} {score:.2f}"
         boxes.append(_box(corners, label, caption, None if score is None else {"score": round(score, 4)}))
     return boxes
-
-
-def _cell(value: float | Tensor) -> str:
-    return str(value.item() if isinstance(value, Tensor) else value)

@@ -1,0 +1,80 @@
+"""What the number of processes means for a run: how large its batches are, and where it is if that number changes.
+
+Letters: n batches of an epoch before, m now.
+"""
+
+from typing import Any
+
+from lightning import Trainer
+
+from lightning_cv.datamodules.base import DataModule
+
+KEY = "processes"
+"""Under the package's own key of a checkpoint: how many processes trained, and the batches each had in an epoch."""
+
+
+def batch_words(trainer: Trainer, datamodule: DataModule) -> str | None:
+    """How many images a step sees, and the learning rate that the linear rule would make of the present one.
+
+    Goyal 2017, "Accurate, large minibatch SGD", section 2.1: k times the batch, k times the rate. It is not applied:
+    the settings' rate may have been made for this batch. None where a step sees one process's one batch.
+    """
+    times = trainer.world_size * trainer.accumulate_grad_batches
+    if times == 1:
+        return None
+    accumulated = f" x {trainer.accumulate_grad_batches} accumulated" if trainer.accumulate_grad_batches > 1 else ""
+    rates = sorted({float(group["initial_lr" if "initial_lr" in group else "lr"]) for group in _groups(trainer)})
+    now, scaled = (", ".join(f"{rate * factor:.4g}" for rate in rates) for factor in (1, times))
+    return (
+        f"a step sees {times * datamodule.batch_size} images: {trainer.world_size} process(es) x "
+        f"{datamodule.batch_size}{accumulated}; learning rate {now} as set "
+        f"(one made for batches of {datamodule.batch_size} would become {scaled} by the linear rule)"
+    )
+
+
+def record(trainer: Trainer) -> dict[str, int]:
+    """What a checkpoint says of this."""
+    return {"count": trainer.world_size, "batches": int(trainer.num_training_batches)}
+
+
+def move(checkpoint: dict[str, Any], saved: dict[str, int] | None, trainer: Trainer, datamodule: DataModule) -> str:
+    """Put a checkpoint's counters where as large a part of an epoch is done by another number of processes.
+
+    Returns:
+        What is not as it was, for people; nothing where the number is the same.
+    """
+    if saved is None or saved["count"] == trainer.world_size:
+        return ""
+    before, now = saved["batches"], datamodule.batches_per_epoch()
+    progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    done = progress["current"]["ready"]
+    for counters in (progress["total"], progress["current"]):
+        rescale(counters, before, now)
+    progress["is_last_batch"] = progress["current"]["ready"] >= now
+    return (
+        f"{trainer.world_size} process(es) go on with a run of {saved['count']}: epoch {checkpoint['epoch'] + 1}, "
+        f"batch {progress['current']['ready']} of {now} instead of {done} of {before}. "
+        f"It will not end in the same bits: a step sees {trainer.world_size * datamodule.batch_size} images instead of "
+        f"{saved['count'] * datamodule.batch_size}, in another order, under the learning rate as set; "
+        "what counts steps, as schedules do, goes on at its step, and epochs have another number of them"
+    )
+
+
+def rescale(counters: dict[str, int], before: int, now: int) -> None:
+    """Change counters of batches, in place, from n an epoch to m: whole epochs stay whole, parts stay parts.
+
+    >>> counters = {"ready": 25, "started": 25, "processed": 25, "completed": 24}
+    >>> rescale(counters, 10, 20)
+    >>> counters
+    {'ready': 50, 'started': 50, 'processed': 50, 'completed': 49}
+    """
+    epochs, part = divmod(counters["ready"], before)
+    moved = round(part * now / before)
+    if part:  # some batches are done and some are not, if an epoch has as many
+        moved = max(1, min(moved, now - 1))
+    behind = {name: counters["ready"] - value for name, value in counters.items()}
+    counters.update({name: epochs * now + moved - less for name, less in behind.items()})
+
+
+def _groups(trainer: Trainer) -> list[dict[str, Any]]:  # Any: torch's
+    return [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
