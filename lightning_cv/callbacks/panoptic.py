@@ -8,10 +8,12 @@ from lightning import LightningModule, Trainer
 from torch import Tensor
 
 from lightning_cv import tracking
-from lightning_cv.callbacks.metrics import EvaluationMetrics, Stage, by_class, is_known, label_map_of
+from lightning_cv.callbacks.metrics import DetectionMetrics, EvaluationMetrics, Stage, by_class, is_known, label_map_of
 from lightning_cv.callbacks.previews import Batch, Preview, kept
 from lightning_cv.contracts import FoundSegments, PanopticTarget, StepOutput
+from lightning_cv.metrics.detection import VOCMeanAP
 from lightning_cv.metrics.panoptic import PanopticFigures, PanopticImage, PanopticQuality, panoptic_image
+from lightning_cv.ops.panoptic import objects_of_segments
 from lightning_cv.ops.segments import drop_empty, in_file_pixels
 from lightning_cv.viz.canvas import Picture, picture, tile
 from lightning_cv.viz.panoptic import segments_beside_truth
@@ -61,6 +63,26 @@ class PanopticMetrics(EvaluationMetrics[PanopticQuality]):
         if self.per_class:
             figures |= by_class("pq", label_map_of(trainer, self), found.pq.tolist())
         return figures
+
+
+class PanopticInstanceMetrics(DetectionMetrics):
+    """What `DetectionMetrics` logs of boxes and masks, of the things that a panoptic net found in the same pass.
+
+    The objects are the true segments of things in the pixels of the file, with the boxes around them: what another
+    object hides of one is not part of it, so that figures differ from those of a json of instances. A detection keeps
+    what other detections share with it. Arguments as for `DetectionMetrics`.
+    """
+
+    def feed(self, metric: VOCMeanAP, outputs: StepOutput, batch: Any) -> None:
+        """Keep the instances and true things of a batch."""
+        if "instances" not in outputs:
+            raise ValueError(
+                "PanopticInstanceMetrics needs a task whose steps return instances, such as PanopticModule"
+            )
+        shape = batch["images"].shape[-2:]
+        metric.update(
+            outputs["instances"], [objects_of_segments(target, shape) for target in outputs["targets"]], shape
+        )
 
 
 class Divided(NamedTuple):
