@@ -38,6 +38,9 @@ COUNTS = {
     # norm each; 54 outputs
     "panoptic/panoptic_fpn_r50_coco_1x": 44_396_336 + 4 * 9 * 256 * 128 + 3 * 9 * 128 * 128 + 7 * 2 * 128 + 54 * 129,
     "panoptic/panoptic_fpn_r50_coco_3x": 44_396_336 + 4 * 9 * 256 * 128 + 3 * 9 * 128 * 128 + 7 * 2 * 128 + 54 * 129,
+    # see models/test_segformer.py, where it is compared with the paper's 51.0 million
+    "panoptic/panoptic_segformer_r50_coco_12e": 50_659_212,
+    "panoptic/panoptic_segformer_r50_coco_24e": 50_659_212,
 }
 
 

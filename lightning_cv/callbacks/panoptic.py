@@ -47,7 +47,7 @@ class PanopticMetrics(EvaluationMetrics[PanopticQuality]):
 
     def feed(self, metric: PanopticQuality, outputs: StepOutput, batch: Any) -> None:
         """Count the matches of each image."""
-        pairs = [_both(found, target) for found, target in zip(outputs["preds"], outputs["targets"], strict=True)]
+        pairs = [in_one_size(found, target) for found, target in zip(outputs["preds"], outputs["targets"], strict=True)]
         metric.update([found for found, _ in pairs], [truth for _, truth in pairs], outputs["image_ids"])
 
     def figures(self, metric: PanopticQuality, stage: Stage, trainer: Trainer) -> dict[str, float]:
@@ -119,7 +119,7 @@ class PanopticPreview(Preview[Divided]):
         tracking.log_segments(trainer, self.key, pictures, found, targets, label_map, is_thing)
 
 
-def _both(found: FoundSegments, target: PanopticTarget) -> tuple[PanopticImage, PanopticImage]:
+def in_one_size(found: FoundSegments, target: PanopticTarget) -> tuple[PanopticImage, PanopticImage]:
     """What was found and what was there in the file's pixels, or in those of the image where the file is not given."""
     if "file" in target and "placement" in target:
         truth = panoptic_image(target["file"])

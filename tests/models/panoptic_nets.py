@@ -5,7 +5,7 @@ from torch import Tensor
 from two_stage_nets import mask_rcnn
 
 from lightning_cv.contracts import PanopticTarget
-from lightning_cv.models import PanopticFPN
+from lightning_cv.models import PanopticFPN, PanopticSegFormer, SmallBackbone
 from lightning_cv.models.panoptic.base import DividingNet
 from lightning_cv.models.panoptic.semantic_branch import SemanticBranch
 
@@ -20,7 +20,14 @@ def panoptic_fpn() -> PanopticFPN:
     return PanopticFPN(mask_rcnn(64), 2, branch)
 
 
-NETS = {"panoptic_fpn": panoptic_fpn}
+def panoptic_segformer() -> PanopticSegFormer:
+    return PanopticSegFormer(
+        SmallBackbone(width=8, blocks=(0, 0, 0, 0), strides=[8, 16]), 3, 2, channels=16, queries=12, encoder_layers=1,
+        location_layers=2, thing_layers=2, stuff_layers=1, heads=2, points=2, groups=4,
+    )  # fmt: skip
+
+
+NETS = {"panoptic_fpn": panoptic_fpn, "panoptic_segformer": panoptic_segformer}
 
 
 def net_of(name: str) -> DividingNet:
