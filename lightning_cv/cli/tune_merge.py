@@ -102,7 +102,7 @@ def try_all(
 def _merges(now: "PanopticMerge", asked: dict[str, list[float]]) -> list["PanopticMerge"]:
     """The merge as it is, then one for each combination of values."""
     choices = [asked.get(name, list(values)) for name, values in now.tunable.items()]
-    return [now, *(type(now)(*chosen) for chosen in product(*choices))]  # type: ignore[call-arg]  # as tunable lists them
+    return [now, *(type(now)(*chosen) for chosen in product(*choices))]  # as tunable lists them
 
 
 def _values(given: list[str] | None) -> dict[str, list[float]]:

@@ -25,7 +25,7 @@ def deformable_attention(values: Tensor, sizes: Sequence[tuple[int, int]], place
     grids = places.transpose(1, 2).flatten(0, 1) * 2 - 1  # (N * M, Q, L, P, 2)
     read = []
     for level, (part, (height, width)) in enumerate(
-        zip(values.split([h * w for h, w in sizes], dim=1), sizes, strict=True)
+        zip(torch.split(values, [h * w for h, w in sizes], dim=1), sizes, strict=True)
     ):
         x = part.permute(0, 2, 3, 1).reshape(images * heads, channels, height, width)
         read.append(F.grid_sample(x, grids[:, :, level], align_corners=False))  # (N * M, D, Q, P)

@@ -22,7 +22,7 @@ class PanopticMerge(ABC):
     """Shares the pixels of an image out among overlapping masks. Its thresholds may change after training."""
 
     tunable: ClassVar[dict[str, tuple[float, ...]]]
-    """Values of each threshold that are worth a try."""
+    """Values of each threshold that are worth a try, in the order of the constructor's arguments."""
 
     @abstractmethod
     def __call__(self, parts: PanopticParts, /) -> FoundSegments:

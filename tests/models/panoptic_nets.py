@@ -5,6 +5,7 @@ from torch import Tensor
 from two_stage_nets import mask_rcnn
 
 from lightning_cv.contracts import PanopticTarget
+from lightning_cv.datasets.drawn import DRAWN_CLASSES, draw_scene
 from lightning_cv.models import PanopticFPN, PanopticSegFormer, SmallBackbone
 from lightning_cv.models.panoptic.base import DividingNet
 from lightning_cv.models.panoptic.semantic_branch import SemanticBranch
@@ -70,3 +71,26 @@ def truths(height: int = 64, width: int = 96) -> dict[str, PanopticTarget]:
         "a few pixels": target_of(tiny, [0, 3, 1, 2, 4]),
         "more objects than queries": target_of(many, [(1, 2, 4)[n % 3] for n in range(int(many.max()))]),
     }
+
+
+def scenes(count: int = 4) -> tuple[Tensor, list[PanopticTarget]]:
+    """Drawn scenes of 1 to 4 objects; the ground, the one class of stuff, comes last."""
+    images, targets = [], []
+    for number in range(count):
+        scene = draw_scene(number, size=128, max_objects=4)
+        images.append(torch.from_numpy(scene.image).permute(2, 0, 1) / 255)
+        segments = torch.full((128, 128), len(scene.labels) + 1)
+        for position, mask in enumerate(scene.instance_masks, start=1):
+            segments[torch.from_numpy(mask)] = position
+        labels = torch.tensor([*(scene.labels - 1).tolist(), len(DRAWN_CLASSES)])
+        targets.append(
+            PanopticTarget(
+                image_id=str(number),
+                segments=segments,
+                labels=labels,
+                is_thing=labels < len(DRAWN_CLASSES),
+                crowd=torch.zeros(len(labels), dtype=torch.bool),
+                original_size=(128, 128),
+            )
+        )
+    return torch.stack(images), targets

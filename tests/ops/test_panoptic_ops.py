@@ -107,7 +107,7 @@ def test_nothing_proposed_is_void(merge):
 def test_a_threshold_that_is_no_share_is_refused(kind):
     with pytest.raises(ValueError, match=f"{kind.__name__}: score must be from 0 to 1, got 1.5"):
         kind(score=1.5)
-    assert set(kind.tunable) == set(vars(kind()))
+    assert list(kind.tunable) == list(vars(kind()))
 
 
 def test_instances_are_the_things_best_first_with_all_their_pixels():

@@ -209,9 +209,9 @@ class LocationDecoder(nn.Module):
         for head in self.classes:
             assert isinstance(head, nn.Linear)
             nn.init.constant_(head.bias, -math.log((1 - prior) / prior))
-        first = self.boxes[0]
-        assert isinstance(first, nn.Sequential)
-        nn.init.constant_(first[-1].bias[2:], -2.0)  # boxes begin at an eighth of the image
+        first = self.boxes.get_submodule("0.4")
+        assert isinstance(first, nn.Linear)
+        nn.init.constant_(first.bias[2:], -2.0)  # boxes begin at an eighth of the image
 
     def forward(self, cells: Tensor, sizes: Sizes) -> Located:
         """What is found in cells (N, S, C) of maps of the sizes."""

@@ -40,16 +40,17 @@ class MaskAsker(nn.Module):
     def asked(self, queries: Tensor, cells: Tensor) -> Tensor:
         """Products (N, M, Q, S) of queries (N, Q, C) and cells (N, S, C), float32."""
         q, k = self.in_heads(self.query(queries)), self.in_heads(self.key(cells))
-        return q.float() @ k.float().transpose(-2, -1) * q.shape[-1] ** -0.5
+        products: Tensor = q.float() @ k.float().transpose(-2, -1) * q.shape[-1] ** -0.5
+        return products
 
     def in_heads(self, x: Tensor) -> Tensor:
         """(N, M, S, C / M) of (N, S, C)."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
     def masks(self, products: Tensor, sizes: Sizes) -> Tensor:
         """Masks (N, Q, h, w), at least 0, of products (N, M, Q, S)."""
         images, _, queries, _ = products.shape
-        parts = products.permute(0, 2, 3, 1).split([h * w for h, w in sizes], dim=2)  # each (N, Q, h * w, M)
+        parts = torch.split(products.permute(0, 2, 3, 1), [h * w for h, w in sizes], dim=2)  # each (N, Q, h * w, M)
         maps = []
         for part, layer, (height, width) in zip(parts, self.of_level, sizes, strict=True):
             x = F.relu(layer(part)).float().transpose(2, 3).reshape(images * queries, self.heads, height, width)
@@ -84,9 +85,10 @@ class MaskLayer(nn.Module):
         super().__init__()
         self.among = nn.MultiheadAttention(channels, heads, batch_first=True) if among else None
         self.attention = MaskAttention(channels, heads, levels)
-        self.feed = nn.Sequential(nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels))
+        first, second = nn.Linear(channels, 4 * channels), nn.Linear(4 * channels, channels)
+        self.feed = nn.Sequential(first, nn.GELU(), second)
         self.norms = nn.ModuleList(nn.LayerNorm(channels, eps=1e-6) for _ in range(3 if among else 2))
-        for layer in (self.feed[0], self.feed[2]):
+        for layer in (first, second):
             nn.init.xavier_uniform_(layer.weight)
 
     def forward(self, queries: Tensor, cells: Tensor, sizes: Sizes) -> tuple[Tensor, Tensor]:

@@ -236,7 +236,7 @@ class PanopticSegFormer(DividingNet):
         scores, best = (
             located.logits[-1][image].sigmoid().flatten().topk(min(self.detections, located.logits[-1][image].numel()))
         )
-        queries, rows = (best // self.num_things).unique(return_inverse=True)  # a query may be of several classes
+        queries, rows = torch.unique(best // self.num_things, return_inverse=True)  # a query may be of several classes
         alone = Encoded(
             encoded.cells[image : image + 1], encoded.sizes, Located(located.queries[image : image + 1], [], [])
         )
