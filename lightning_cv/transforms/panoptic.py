@@ -106,7 +106,8 @@ class PanopticShorterSide(PanopticTransform):
 
     As in Detectron2. With `before_crop` every second picture is first brought to one of those lengths and cut, as DETR
     has it (Carion et al. 2020, section A.4): a window, each side drawn from `crop`, at a random place, is then resized.
-    Images of a batch may differ in size: they are padded.
+    Differs in that pixels are resampled once: the window is cut from the file. Images of a batch may differ in size:
+    they are padded.
 
     Args:
         shorter: lengths of the shorter side, one of which is drawn.
@@ -135,25 +136,21 @@ class PanopticShorterSide(PanopticTransform):
         image, segments = sample["image"], sample["segments"]
         if self.before_crop and rng.random() < 0.5:
             length = self.before_crop[rng.integers(len(self.before_crop))]
-            image, segments = _with_shorter_side(image, segments, length, max(segments.shape) * length)
-            image, segments = _window(image, segments, self.crop, rng)
+            image, segments = _window(image, segments, length / min(segments.shape), self.crop, rng)
         length = self.shorter[rng.integers(len(self.shorter))]
-        image, segments = _with_shorter_side(image, segments, length, self.longer)
+        height, width = shorter_side_size(segments.shape[0], segments.shape[1], length, self.longer)
+        image, segments = _stretched(image, segments, height, width)
         if rng.random() < 0.5:
             image, segments = image[:, ::-1], segments[:, ::-1]
         return prepare_panoptic(sample, image, segments)
 
 
-def _with_shorter_side(image: Picture, segments: Segments, shorter: int, longer: int) -> tuple[Picture, Segments]:
-    height, width = shorter_side_size(segments.shape[0], segments.shape[1], shorter, longer)
-    return _stretched(image, segments, height, width)
-
-
 def _window(
-    image: Picture, segments: Segments, sides: tuple[int, int], rng: np.random.Generator
+    image: Picture, segments: Segments, scale: float, sides: tuple[int, int], rng: np.random.Generator
 ) -> tuple[Picture, Segments]:
-    """A window of picture and segments, each side drawn from the two lengths, at a random place."""
-    height, width = (min(side, int(rng.integers(min(sides[0], side), sides[1] + 1))) for side in segments.shape)
+    """A window at a random place, each side drawn from the two lengths in pixels of the picture times `scale`."""
+    drawn = (max(1, round(int(rng.integers(sides[0], sides[1] + 1)) / scale)) for _ in range(2))
+    height, width = (min(length, side) for length, side in zip(drawn, segments.shape, strict=True))
     top, left = (int(rng.integers(side - new + 1)) for side, new in zip(segments.shape, (height, width), strict=True))
     window = (slice(top, top + height), slice(left, left + width))
     return image[window], segments[window]
