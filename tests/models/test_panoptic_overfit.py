@@ -13,7 +13,7 @@ from lightning_cv.cli.experiments import experiment_name
 from lightning_cv.contracts import PanopticNet
 from lightning_cv.metrics.panoptic import PanopticQuality
 
-STEPS = {"panoptic_fpn_drawn": 250, "panoptic_segformer_drawn": 500}
+STEPS = {"panoptic_fpn_drawn": 150, "panoptic_segformer_drawn": 300}
 NETS = [path for path in small_experiments() if path.parent.name == "panoptic"]
 
 
@@ -24,8 +24,8 @@ def test_four_images_are_learned_by_heart(path: Path) -> None:
     net = build(net_block(path)).to(memory_format=torch.channels_last)
     assert isinstance(net, PanopticNet)
     images, targets = scenes()
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=STEPS[path.stem])
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1.5e-3, weight_decay=0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.5e-3, total_steps=STEPS[path.stem])
     for _ in range(STEPS[path.stem]):
         optimizer.zero_grad()
         torch.stack(list(net.losses(images, targets).values())).sum().backward()
