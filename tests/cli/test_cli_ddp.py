@@ -108,7 +108,10 @@ def test_two_processes_log_one_run_with_everything_in_it(experiment, tmp_path):
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("experiment", "target", "figure"),
-    [("detection/ssd_drawn", "0.72", "map"), ("panoptic/panoptic_fpn_drawn", "0.45", "q")],
+    [
+        ("detection/ssd_drawn", "0.72", "map"),
+        pytest.param("panoptic/panoptic_fpn_drawn", "0.45", "q", marks=pytest.mark.slow),
+    ],
 )
 def test_two_processes_evaluate_as_one_does(experiment, target, figure, tmp_path):
     lightning_cv(tmp_path, "fit", "--config", experiment, *SHORT, *DRAWN)
