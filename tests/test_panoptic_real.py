@@ -93,7 +93,7 @@ def test_a_short_run_on_coco(name: str, tmp_path: Path, shared_data: Path) -> No
     with open(run / "metrics.csv") as file:
         losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row.get("train/loss")]
     assert len(losses) == STEPS
-    assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
+    assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
 
     test = ["test", "--ckpt", str(run / "checkpoints" / "last.ckpt"), "--save-predictions", "saved"]
     assert run_for(1500, test, tmp_path, threads=1) == 0, said.read_text()

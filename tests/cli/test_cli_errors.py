@@ -28,7 +28,7 @@ trainer:
   accelerator: cpu
 """
 
-LIGHT_VERBS = ["resume", "predict", "export", "list", "init", "data", "proposals", "demo"]
+LIGHT_VERBS = ["resume", "predict", "tune-merge", "export", "list", "init", "data", "proposals", "demo"]
 
 
 @pytest.fixture(autouse=True)
