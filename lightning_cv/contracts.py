@@ -122,6 +122,19 @@ class Detections(TypedDict):
     masks: NotRequired[Tensor]  # bool (N, H, W)
 
 
+class PanopticParts(NamedTuple):
+    """What a net proposes for one image before pixels are shared out: Q masks, which may overlap, in no order.
+
+    A detection's label is that of a class mask plus 1.
+    """
+
+    masks: Tensor  # bool (Q, H, W)
+    labels: Tensor  # int64 (Q,), 0 to K - 1
+    scores: Tensor  # float32 (Q,), 0 to 1
+    is_thing: Tensor  # bool (Q,)
+    boxes: Tensor  # float32 (Q, 4); any numbers for stuff
+
+
 class Candidates(NamedTuple):
     """Scored boxes before NMS, as many for every image: boxes (N, A, 4), scores (N, A, K), column k label k + 1.
 
@@ -172,7 +185,8 @@ class StepOutput(TypedDict):
     `list[FoundSegments]` and `list[PanopticTarget]` for panoptic segmentation; reconstructed and original images for
     autoencoders, whose `terms` hold per-image figures in nats, each (N,), and of each latent `mean` and, of a VAE,
     `kl_per_dim` and `log_var`, (N, L). Where an autoencoder was shown something else than the targets, `inputs` is what
-    it saw and, for inpainting, `hidden` what it did not.
+    it saw and, for inpainting, `hidden` what it did not. In panoptic segmentation `instances` are the things that the
+    same pass found, as masks that may overlap.
     """
 
     preds: Any  # Tensor, list[Detections] or list[FoundSegments]: the kind of problem decides
@@ -181,6 +195,7 @@ class StepOutput(TypedDict):
     terms: NotRequired[dict[str, Tensor]]
     inputs: NotRequired[Tensor]  # (N, C, H, W)
     hidden: NotRequired[Tensor]  # bool (N, 1, H, W)
+    instances: NotRequired[list[Detections]]
 
 
 class Posterior(NamedTuple):
@@ -269,6 +284,46 @@ class ProposalDetector(Detector, Protocol):
 
     def detect_among(self, images: Tensor, proposals: list[Tensor]) -> list[Detections]:
         """As `detect`, among the proposals (P, 4) of each image, in pixels of `images`."""
+        ...
+
+
+class Merge(Protocol):
+    """Shares the pixels of an image out among what a net proposes for it."""
+
+    def __call__(self, parts: PanopticParts, /) -> FoundSegments:
+        """Segments, each with a pixel."""
+        ...
+
+
+@runtime_checkable
+class PanopticNet(Protocol):
+    """A net that divides images: the verbs of a detector, for the things among the classes, and `segments`.
+
+    Labels of its detections are those of the class masks plus 1: 0 is background there. `parts` is what both are made
+    of, so that one pass serves both, and another merge than the net's own can be tried.
+    """
+
+    num_classes: int
+    merge: Merge
+
+    def tell_classes(self, is_thing: Sequence[bool], /) -> None:
+        """Which of the K classes are things: told by the data before a net is used, and kept with its weights."""
+        ...
+
+    def losses(self, images: Tensor, targets: list[PanopticTarget]) -> dict[str, Tensor]:
+        """Scalar loss terms by name, each already weighted: their sum is minimised."""
+        ...
+
+    def parts(self, images: Tensor) -> list[PanopticParts]:
+        """One entry an image of (N, 3, H, W)."""
+        ...
+
+    def segments(self, images: Tensor) -> list[FoundSegments]:
+        """The parts of each image, merged."""
+        ...
+
+    def detect(self, images: Tensor) -> list[Detections]:
+        """The things of each image with their masks, which may overlap, best first, in pixels of `images`."""
         ...
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lightning_cv import models
 from lightning_cv.cli.experiments import experiment_name
-from lightning_cv.contracts import Autoencoder, Backbone, Detector, SegmentationNet
+from lightning_cv.contracts import Autoencoder, Backbone, Detector, PanopticNet, SegmentationNet
 from lightning_cv.ops.latents import kl_to_standard_normal
 
 EXPORTED = {
@@ -32,6 +32,8 @@ def loss_of(net: nn.Module) -> Tensor:
         return logits.square().mean() + kl_to_standard_normal(posterior.mean, posterior.log_var).mean()
     height, width = getattr(net, "image_size", (128, 160))  # a net with fully connected layers takes one size only
     images = torch.rand(2, 3, height, width)
+    if isinstance(net, PanopticNet):
+        return loss_of_segments(net, images)
     if isinstance(net, Detector):
         targets = [
             {
@@ -56,6 +58,27 @@ def loss_of(net: nn.Module) -> Tensor:
         width,
     )  # other libraries' have none
     return logits.square().mean() + logits.mean()
+
+
+def loss_of_segments(net: PanopticNet, images: Tensor) -> Tensor:
+    """The first class and the last each have a rectangle on the left and the right, one of them as stuff below."""
+    segments = torch.ones(2, *images.shape[-2:], dtype=torch.int64)
+    segments[:, 8:70, 8:60], segments[:, 40:120, 70:120] = 2, 3
+    labels = torch.tensor([net.num_classes - 1, 0, 1])
+    targets = [
+        {
+            "image_id": str(index),
+            "segments": one,
+            "labels": labels,
+            "is_thing": labels < net.num_classes - 1,
+            "crowd": torch.zeros(3, dtype=torch.bool),
+            "original_size": (images.shape[-2], images.shape[-1]),
+        }
+        for index, one in enumerate(segments)
+    ]
+    losses = net.losses(images, targets)  # type: ignore[arg-type]  # a literal of the TypedDict
+    assert all(value.ndim == 0 for value in losses.values())
+    return torch.stack(list(losses.values())).sum()
 
 
 @pytest.mark.parametrize("path", small_experiments(), ids=experiment_name)

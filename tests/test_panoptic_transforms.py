@@ -6,7 +6,7 @@ import torch
 
 from lightning_cv.datamodules.batches_panoptic import collate_panoptic, pad_images
 from lightning_cv.transforms import MEAN_COLOUR
-from lightning_cv.transforms.panoptic import PanopticEval, PanopticTrain
+from lightning_cv.transforms.panoptic import PanopticEval, PanopticShorterSide, PanopticTrain
 
 
 def a_sample(height=40, width=60, segments=None):
@@ -112,9 +112,34 @@ def test_a_picture_without_segments():
         assert (target["segments"] == 0).all()
 
 
+def test_the_shorter_side_is_one_of_those_given():
+    preset = PanopticShorterSide([20, 30], 40)
+    shapes = {tuple(preset(a_sample(), seed).image.shape) for seed in range(30)}
+    assert shapes == {(3, 20, 30), (3, 27, 40)}  # 30 would make the longer side 45
+    firsts = [preset(a_sample(), seed).target["segments"][0, 0].item() for seed in range(200)]
+    assert 70 < firsts.count(1) < 130  # mirrored every second time
+    assert "placement" not in preset(a_sample(), 0).target
+
+
+def test_every_second_picture_is_cut_before():
+    """Brought to a shorter side of 80 and cut to squares of 40, of which most show one segment; then enlarged."""
+    preset = PanopticShorterSide([60], 200, before_crop=[80], crop=(40, 40))
+    shapes = [tuple(preset(a_sample(), seed).image.shape[1:]) for seed in range(200)]
+    assert set(shapes) == {(60, 90), (60, 60)}
+    assert 70 < shapes.count((60, 60)) < 130
+    small = PanopticShorterSide([60], 200, before_crop=[10], crop=(40, 50))  # the picture is its own window
+    assert {tuple(small(a_sample(), seed).image.shape[1:]) for seed in range(20)} == {(60, 90)}
+    sides = {tuple(PanopticShorterSide([8], 200, [40], (5, 9))(a_sample(), seed).image.shape[1:]) for seed in range(50)}
+    assert {(8, 8), (8, 14), (14, 8)} <= sides  # squares of any side, and 5 x 9
+
+
 @pytest.mark.parametrize(
     "make",
     [
+        lambda: PanopticShorterSide([], 5),
+        lambda: PanopticShorterSide([9], 5),
+        lambda: PanopticShorterSide([9], 9, [0]),
+        lambda: PanopticShorterSide([9], 9, [5], (4, 3)),
         lambda: PanopticEval(0, 5),
         lambda: PanopticEval(9, 5),
         lambda: PanopticTrain(0),

@@ -34,6 +34,13 @@ COUNTS = {
     # parameters
     "detection/faster_rcnn_r50_fpn_coco": 41_755_286 - 10 * 5 * 1025 - 4 * 1025 + 53_120,
     "instance/mask_rcnn_r50_fpn_coco": 44_401_393 - 10 * (5 * 1025 + 257) - 4 * 1025 - 257 + 53_120,
+    # that Mask R-CNN; four maps to 128 channels by 3x3 without bias, three convolutions of 128 to 128 more, a group
+    # norm each; 54 outputs
+    "panoptic/panoptic_fpn_r50_coco_1x": 44_396_336 + 4 * 9 * 256 * 128 + 3 * 9 * 128 * 128 + 7 * 2 * 128 + 54 * 129,
+    "panoptic/panoptic_fpn_r50_coco_3x": 44_396_336 + 4 * 9 * 256 * 128 + 3 * 9 * 128 * 128 + 7 * 2 * 128 + 54 * 129,
+    # see models/test_segformer.py, where it is compared with the paper's 51.0 million
+    "panoptic/panoptic_segformer_r50_coco_12e": 50_659_212,
+    "panoptic/panoptic_segformer_r50_coco_24e": 50_659_212,
 }
 
 

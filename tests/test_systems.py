@@ -36,6 +36,10 @@ class Real(NamedTuple):
     classes: int
     base: str
     """Of `_base`: what such experiments report."""
+    root: str = ""
+    """The folder of real samples."""
+    stuff: int = 0
+    """Classes of stuff beside the others."""
 
 
 REAL = {
@@ -63,6 +67,17 @@ REAL = {
         ("DetectionEval", TO_128),
         80,
         "detection",
+        "coco_tiny",
+    ),
+    "panoptic": Real(
+        "CocoPanopticDataModule",
+        {"train": "train", "val": "val", "test": "val"},
+        ("panoptic.PanopticTrain", TO_128),
+        ("panoptic.PanopticEval", {"shorter": 128, "longer": 192}),
+        80,
+        "panoptic",
+        "coco",
+        53,
     ),
 }
 SYSTEMS = [path for path in small_experiments() if path.parent.name in REAL and path.stem.endswith("_drawn")]
@@ -89,10 +104,11 @@ LAST = {
 }
 
 
-def of_classes(block: Any, classes: int) -> Any:
-    """Settings of a net, for so many classes."""
+def of_classes(block: Any, real: Real) -> Any:
+    """Settings of a net, for the classes of real pictures."""
     if isinstance(block, dict):
-        return {key: classes if key == "num_classes" else of_classes(value, classes) for key, value in block.items()}
+        counts = {"num_classes": real.classes, "num_things": real.classes, "num_stuff": real.stuff}
+        return {key: counts.get(key) or of_classes(value, real) for key, value in block.items()}
     return block
 
 
@@ -114,7 +130,7 @@ def short(path: Path, folder: Path, data: dict[str, Any] | None) -> None:
     else:
         real = REAL[path.parent.name]
         content |= {"base": [str(BASES / "trainer.yaml"), str(BASES / f"{real.base}.yaml")], "data": data}
-        content["model"] = of_classes(blocks["model"], real.classes)
+        content["model"] = of_classes(blocks["model"], real)
     (folder / "short.yaml").write_text(yaml.safe_dump(content))
 
 
@@ -170,7 +186,12 @@ def test_a_system_on_real_pictures(path: Path, tmp_path: Path, shared_data: Path
     real, transforms = REAL[path.parent.name], {}
     for use, (name, options) in (("train", real.train), ("eval", real.evaluation)):
         transforms[f"{use}_transform"] = {"class_path": f"lightning_cv.transforms.{name}", "init_args": options}
-    root = shared_data / "coco_tiny" if "Coco" in real.module else shared_data
-    arguments = {**real.arguments, "root": str(root), "batch_size": 2, "eval_batch_size": 1, **transforms}
+    arguments = {
+        **real.arguments,
+        "root": str(shared_data / real.root),
+        "batch_size": 2,
+        "eval_batch_size": 1,
+        **transforms,
+    }
     data = {"class_path": f"lightning_cv.datamodules.{real.module}", "init_args": arguments}
     go_the_whole_way(path, tmp_path, shared_data, data)

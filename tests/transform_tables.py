@@ -21,7 +21,7 @@ from lightning_cv.transforms import (
     YOLOTrain,
 )
 from lightning_cv.transforms.autoencoder import AutoencoderEval, AutoencoderTrain
-from lightning_cv.transforms.panoptic import PanopticEval, PanopticTrain
+from lightning_cv.transforms.panoptic import PanopticEval, PanopticShorterSide, PanopticTrain
 
 GREY = {"hue": 0.0, "saturation": 1.0, "exposure": 1.0}
 PIPELINE = [A.HorizontalFlip(p=0.5), A.RandomCrop(80, 80, p=1.0), A.Resize(64, 64)]
@@ -60,6 +60,8 @@ PANOPTIC = {
     "panoptic, eval, larger": PanopticEval(137, 200),
     "panoptic, train": PanopticTrain(64),
     "panoptic, train, larger": PanopticTrain(128, (0.4, 1.2)),
+    "panoptic, shorter side": PanopticShorterSide([64, 97], 160),
+    "panoptic, shorter side, cut": PanopticShorterSide([64, 97], 160, [60, 90], (40, 70)),
 }
 AUTOENCODER = {
     "images, eval": AutoencoderEval(32),

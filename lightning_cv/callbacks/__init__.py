@@ -11,7 +11,7 @@ from lightning_cv.callbacks.metrics import (
 )
 from lightning_cv.callbacks.nan_guard import NanGuard
 from lightning_cv.callbacks.nms_preview import NMSPreview
-from lightning_cv.callbacks.panoptic import PanopticMetrics, PanopticPreview
+from lightning_cv.callbacks.panoptic import PanopticInstanceMetrics, PanopticMetrics, PanopticPreview
 from lightning_cv.callbacks.predictions import SavePredictions
 from lightning_cv.callbacks.previews import (
     DetectionPreview,
@@ -38,6 +38,7 @@ __all__ = [
     "MultilabelPreview",
     "NMSPreview",
     "NanGuard",
+    "PanopticInstanceMetrics",
     "PanopticMetrics",
     "PanopticPreview",
     "PriorQuantiles",

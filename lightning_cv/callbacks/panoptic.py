@@ -8,10 +8,12 @@ from lightning import LightningModule, Trainer
 from torch import Tensor
 
 from lightning_cv import tracking
-from lightning_cv.callbacks.metrics import EvaluationMetrics, Stage, by_class, is_known, label_map_of
+from lightning_cv.callbacks.metrics import DetectionMetrics, EvaluationMetrics, Stage, by_class, is_known, label_map_of
 from lightning_cv.callbacks.previews import Batch, Preview, kept
 from lightning_cv.contracts import FoundSegments, PanopticTarget, StepOutput
+from lightning_cv.metrics.detection import VOCMeanAP
 from lightning_cv.metrics.panoptic import PanopticFigures, PanopticImage, PanopticQuality, panoptic_image
+from lightning_cv.ops.panoptic import objects_of_segments
 from lightning_cv.ops.segments import drop_empty, in_file_pixels
 from lightning_cv.viz.canvas import Picture, picture, tile
 from lightning_cv.viz.panoptic import segments_beside_truth
@@ -45,7 +47,7 @@ class PanopticMetrics(EvaluationMetrics[PanopticQuality]):
 
     def feed(self, metric: PanopticQuality, outputs: StepOutput, batch: Any) -> None:
         """Count the matches of each image."""
-        pairs = [_both(found, target) for found, target in zip(outputs["preds"], outputs["targets"], strict=True)]
+        pairs = [in_one_size(found, target) for found, target in zip(outputs["preds"], outputs["targets"], strict=True)]
         metric.update([found for found, _ in pairs], [truth for _, truth in pairs], outputs["image_ids"])
 
     def figures(self, metric: PanopticQuality, stage: Stage, trainer: Trainer) -> dict[str, float]:
@@ -61,6 +63,26 @@ class PanopticMetrics(EvaluationMetrics[PanopticQuality]):
         if self.per_class:
             figures |= by_class("pq", label_map_of(trainer, self), found.pq.tolist())
         return figures
+
+
+class PanopticInstanceMetrics(DetectionMetrics):
+    """What `DetectionMetrics` logs of boxes and masks, of the things that a panoptic net found in the same pass.
+
+    The objects are the true segments of things in the pixels of the file, with the boxes around them: what another
+    object hides of one is not part of it, so that figures differ from those of a json of instances. A detection keeps
+    what other detections share with it. Arguments as for `DetectionMetrics`.
+    """
+
+    def feed(self, metric: VOCMeanAP, outputs: StepOutput, batch: Any) -> None:
+        """Keep the instances and true things of a batch."""
+        if "instances" not in outputs:
+            raise ValueError(
+                "PanopticInstanceMetrics needs a task whose steps return instances, such as PanopticModule"
+            )
+        shape = batch["images"].shape[-2:]
+        metric.update(
+            outputs["instances"], [objects_of_segments(target, shape) for target in outputs["targets"]], shape
+        )
 
 
 class Divided(NamedTuple):
@@ -97,7 +119,7 @@ class PanopticPreview(Preview[Divided]):
         tracking.log_segments(trainer, self.key, pictures, found, targets, label_map, is_thing)
 
 
-def _both(found: FoundSegments, target: PanopticTarget) -> tuple[PanopticImage, PanopticImage]:
+def in_one_size(found: FoundSegments, target: PanopticTarget) -> tuple[PanopticImage, PanopticImage]:
     """What was found and what was there in the file's pixels, or in those of the image where the file is not given."""
     if "file" in target and "placement" in target:
         truth = panoptic_image(target["file"])

@@ -8,7 +8,14 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from lightning_cv.callbacks.metrics import label_map_of
-from lightning_cv.contracts import Detections, DetectionTarget, LabelMap, RunLengths, StepOutput
+from lightning_cv.contracts import (
+    Detections,
+    DetectionTarget,
+    LabelMap,
+    PanopticTarget,
+    RunLengths,
+    StepOutput,
+)
 from lightning_cv.datasets.box_lists import write_box_list
 from lightning_cv.datasets.coco_results import (
     PanopticEntry,
@@ -56,7 +63,8 @@ class SavePredictions(Callback):
     - Detections, as VOC wants them: `comp4_det_{split}_{class}.txt`. As COCO does: `bbox_results.json` and, of a net
       that finds masks, `segm_results.json`. As plain text: a file an image in the folder `boxes-txt`.
     - Class masks, as VOC wants them: a palette PNG an image in `comp6_{split}_cls`.
-    - Panoptic segmentations, as COCO wants them: `panoptic_results.json` and a PNG an image in `panoptic_results`.
+    - Panoptic segmentations, as COCO wants them: `panoptic_results.json` and a PNG an image in `panoptic_results`; of a
+      net that finds instances in the same pass, their boxes and masks as those of detections.
 
     Args:
         folder: made if it does not exist.
@@ -127,11 +135,16 @@ class SavePredictions(Callback):
 
     def _take_segments(self, outputs: StepOutput, shape: tuple[int, int], label_map: LabelMap) -> None:
         self._refuse_format_but("coco", "panoptic segmentations")
-        for found, target in zip(outputs["preds"], outputs["targets"], strict=True):
+        instances: Sequence[Detections | None] = outputs.get("instances") or [None] * len(outputs["preds"])
+        for found, things, target in zip(outputs["preds"], instances, outputs["targets"], strict=True):
             number = coco_id(target["image_id"])
             shown = in_file_pixels(found, placement_of(target, shape), target["original_size"])
             entry = write_segments(self.folder / "panoptic_results", number, shown, label_map)
-            self._found.update(_Image(target["image_id"], segments=entry))
+            boxes, masks = None, None
+            if things is not None:
+                things = {**things, "labels": things["labels"] - 1 + label_map.first}  # as the label map counts
+                boxes, masks = _in_file_pixels(things, target, shape), _masks_in_file_pixels(things, target, shape)
+            self._found.update(_Image(target["image_id"], boxes, masks, entry))
 
     def _take_detections(self, outputs: StepOutput, shape: tuple[int, int], label_map: LabelMap) -> None:
         for found, target in zip(outputs["preds"], outputs["targets"], strict=True):
@@ -195,7 +208,7 @@ def _cropped(mask: Tensor, size: tuple[int, int], image_id: str) -> Tensor:
     return mask[: size[0], : size[1]]
 
 
-def _in_file_pixels(found: Detections, target: DetectionTarget, shape: tuple[int, int]) -> Detections:
+def _in_file_pixels(found: Detections, target: DetectionTarget | PanopticTarget, shape: tuple[int, int]) -> Detections:
     """The detections without their masks."""
     boxes = restore_boxes(found["boxes"].detach().cpu().float(), placement_of(target, shape))
     scores = found["scores"].detach().cpu().float()
@@ -208,7 +221,7 @@ def _in_file_pixels(found: Detections, target: DetectionTarget, shape: tuple[int
 
 
 def _masks_in_file_pixels(
-    found: Detections, target: DetectionTarget, shape: tuple[int, int]
+    found: Detections, target: DetectionTarget | PanopticTarget, shape: tuple[int, int]
 ) -> list[RunLengths] | None:
     """The masks of the detections that have some."""
     if "masks" not in found:

@@ -17,6 +17,10 @@ VERBS = {
     "test": ("evaluate a checkpoint on the test split", "lightning_cv.cli.fit:test"),
     "resume": ("go on with a run that was stopped, or extend a finished one", "lightning_cv.cli.resume:main"),
     "predict": ("use a checkpoint on images of your own", "lightning_cv.cli.predict:main"),
+    "tune-merge": (
+        "thresholds of a panoptic net's merge, tried on validation",
+        "lightning_cv.cli.tune_merge:main",
+    ),
     "export": ("a checkpoint's net as ONNX or TorchScript", "lightning_cv.cli.export:main"),
     "compress": ("an autoencoder's codes in real bits, against JPEG and others", "lightning_cv.cli.compress:main"),
     "generate": ("what autoencoders make of random codes", "lightning_cv.cli.generate:main"),

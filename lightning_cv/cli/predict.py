@@ -75,8 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="lightning-cv predict",
         description="Use a checkpoint on images: drawn pictures, and predictions.json (COCO results for boxes) with "
-        "index.json (image and class names), palette PNGs for class masks, or PNGs of 0 and 255 for each of the "
-        "labels that may overlap.",
+        "index.json (image and class names), palette PNGs for class masks, PNGs of 0 and 255 for each of the "
+        "labels that may overlap, or panoptic_results.json with a folder of PNGs for panoptic segmentations.",
     )
     parser.add_argument("--ckpt", type=Path, required=True, help="checkpoint of a run")
     parser.add_argument("--images", type=Path, required=True, help="an image, or a folder that is searched for images")

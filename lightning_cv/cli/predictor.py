@@ -15,19 +15,22 @@ from rich.progress import track
 
 from lightning_cv.checkpoints import load_checkpoint
 from lightning_cv.cli.settings import untrained
-from lightning_cv.contracts import Detections, LabelMap, Placement
+from lightning_cv.contracts import Detections, FoundSegments, LabelMap, Placement
 from lightning_cv.datamodules.base import DataModule, DetectionDataModule
-from lightning_cv.datasets.coco_results import box_rows
+from lightning_cv.datamodules.coco import CocoPanopticDataModule
+from lightning_cv.datasets.coco_results import PanopticEntry, box_rows, write_results, write_segments
 from lightning_cv.errors import UserError
 from lightning_cv.metrics.detection import run_lengths
 from lightning_cv.ops.masks import masks_in_file_pixels
-from lightning_cv.tasks import DetectionTask, MultilabelSegModule, SegModule, Task
+from lightning_cv.ops.segments import in_file_pixels
+from lightning_cv.tasks import DetectionTask, MultilabelSegModule, PanopticModule, SegModule, Task
 from lightning_cv.tasks.base import CHECKPOINT_KEY
 from lightning_cv.transforms import restore_boxes
 from lightning_cv.viz.boxes import above_score, detections_picture
 from lightning_cv.viz.canvas import beside, picture
 from lightning_cv.viz.labels import tint_labels
 from lightning_cv.viz.masks import overlay, save_class_mask
+from lightning_cv.viz.panoptic import segments_picture
 
 set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
 
@@ -40,6 +43,8 @@ class Model(NamedTuple):
     task: Task
     datamodule: DataModule
     label_map: LabelMap
+    divided: list[PanopticEntry]
+    """What panoptic predictions add to, an entry an image."""
 
 
 def predict_all(files: list[tuple[Path, str]], options: argparse.Namespace, mark: dict[str, str]) -> list[str]:
@@ -90,7 +95,7 @@ def load_model(ckpt: Path, device: str = "auto") -> Model:
     task.on_load_checkpoint(content)
     task.load_state_dict(content["state_dict"])
     assert task.label_map is not None
-    return Model(task.eval().to(chosen), built.data, task.label_map)
+    return Model(task.eval().to(chosen), built.data, task.label_map, [])
 
 
 def usable_device(name: str) -> torch.device:
@@ -143,11 +148,9 @@ def _predict(
         found, size = above_score(output[0], options.min_score), image.shape[:2]
         shown = _in_file_pixels(above_score(found, options.show_score), placement, size)
         Image.fromarray(detections_picture(image, shown, model.label_map)).save(place)
-        runs = run_lengths(found.pop("masks"), placement, size) if "masks" in found else None
-        rows: list[dict[str, Any]] = [
-            dict(row) for row in box_rows(number, _in_file_pixels(found, placement, size), model.label_map)
-        ]
-        return rows if runs is None else [row | {"segmentation": one} for row, one in zip(rows, runs, strict=True)]
+        return _object_rows(number, found, placement, size, model.label_map)
+    if isinstance(model.task, PanopticModule):
+        return _divide(model, image, output[0], number, place, options)
     if isinstance(model.task, MultilabelSegModule):
         on = (output[0, :, : image.shape[0], : image.shape[1]] > 0.5).cpu()  # (K, H, W)
         Image.fromarray(tint_labels(image, on.long(), model.label_map)).save(place)
@@ -165,6 +168,42 @@ def _predict(
     return [{"image_id": number, "file_name": str(file), "reconstruction": f"{name}.png"}]
 
 
+def _divide(
+    model: Model,
+    image: Picture,
+    output: tuple[FoundSegments, Detections],
+    number: int,
+    place: Path,
+    options: argparse.Namespace,
+) -> list[dict[str, Any]]:
+    """Write one image's segments, as a picture and in the official format; the rows of its things."""
+    assert isinstance(model.datamodule, CocoPanopticDataModule)
+    assert isinstance(model.task, PanopticModule)
+    assert model.task.is_thing is not None
+    divided, things = output
+    placement = model.datamodule.placement(*image.shape[:2])
+    on_cpu: FoundSegments = {
+        "segments": divided["segments"].cpu(), "labels": divided["labels"].cpu(), "scores": divided["scores"].cpu()
+    }  # fmt: skip
+    shown = in_file_pixels(on_cpu, placement, (image.shape[0], image.shape[1]))
+    picture_of = segments_picture(image, shown["segments"], shown["labels"], model.label_map, model.task.is_thing)
+    Image.fromarray(picture_of).save(place)
+    model.divided.append(write_segments(options.out / "panoptic_results", number, shown, model.label_map))
+    found = above_score(things, options.min_score)
+    found["labels"] = found["labels"] - 1 + model.label_map.first  # as the label map counts
+    return _object_rows(number, found, placement, image.shape[:2], model.label_map)
+
+
+def _object_rows(
+    number: int, found: Detections, placement: Placement, size: tuple[int, int], label_map: LabelMap
+) -> list[dict[str, Any]]:
+    """Objects as COCO's results list them, with their masks where they have some: one after the other, for memory."""
+    runs = run_lengths(found["masks"], placement, size) if "masks" in found else None
+    boxes = Detections(boxes=found["boxes"], scores=found["scores"], labels=found["labels"])
+    rows = [dict(row) for row in box_rows(number, _in_file_pixels(boxes, placement, size), label_map)]
+    return rows if runs is None else [row | {"segmentation": one} for row, one in zip(rows, runs, strict=True)]
+
+
 def _in_file_pixels(found: Detections, placement: Placement, size: tuple[int, int]) -> Detections:
     """Detections with boxes and masks in pixels of the file (H, W) that the image shows so."""
     moved = Detections(
@@ -179,7 +218,9 @@ def _in_file_pixels(found: Detections, placement: Placement, size: tuple[int, in
 def _write_index(
     model: Model, results: list[dict[str, Any]], files: list[tuple[Path, str]], out: Path, mark: dict[str, str]
 ) -> None:
-    """predictions.json (for boxes in COCO's result format), and what its numbers mean."""
+    """predictions.json (for boxes in COCO's result format), and what its numbers mean; panoptic_results.json."""
+    if model.divided:
+        write_results(out / "panoptic_results.json", {"annotations": model.divided})
     (out / "predictions.json").write_text(json.dumps(results, indent=1) + "\n")
     images = [{"id": number, "file_name": str(file)} for number, (file, _) in enumerate(files, start=1)]
     known = zip(model.label_map.dataset_ids, model.label_map.names, strict=True)

@@ -55,7 +55,7 @@ class DetectionRecords(ImageRecords[ImageResult]):
             image_id=target["image_id"],
         )
         self._check(record, target["image_id"])
-        if not (self.masks and "masks" in found and "masks" in target):
+        if not (self.masks and "masks" in found and ("masks" in target or "file_masks" in target)):
             return record
         size, there, image = target["original_size"], placement_of(target, image_size), f"image {target['image_id']}"
         check_masks(found["masks"], len(record.boxes), image_size, f"{image}: detection masks")

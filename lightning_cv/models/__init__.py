@@ -32,6 +32,9 @@ from lightning_cv.models.detection import TwoLinearHead as TwoLinearHead
 from lightning_cv.models.detection import WindowProposals as WindowProposals
 from lightning_cv.models.detection import YOLOv1 as YOLOv1
 from lightning_cv.models.localization import Locator as Locator
+from lightning_cv.models.panoptic import PanopticFPN as PanopticFPN
+from lightning_cv.models.panoptic import PanopticSegFormer as PanopticSegFormer
+from lightning_cv.models.panoptic import SemanticBranch as SemanticBranch
 from lightning_cv.models.segmentation import FCN as FCN
 from lightning_cv.models.segmentation import FCNVGG as FCNVGG
 from lightning_cv.models.segmentation import DeconvNet as DeconvNet

@@ -101,10 +101,69 @@ class PanopticTrain(PanopticTransform):
         return canvas, numbers
 
 
+class PanopticShorterSide(PanopticTransform):
+    """Aspect kept, the shorter side at a length drawn by chance, mirrored left to right every second time.
+
+    As in Detectron2. With `before_crop` every second picture is first brought to one of those lengths and cut, as DETR
+    has it (Carion et al. 2020, section A.4): a window, each side drawn from `crop`, at a random place, is then resized.
+    Differs in that pixels are resampled once: the window is cut from the file. Images of a batch may differ in size:
+    they are padded.
+
+    Args:
+        shorter: lengths of the shorter side, one of which is drawn.
+        longer: no side becomes longer.
+        before_crop: lengths of the shorter side before the cut; none, and no picture is cut.
+        crop: least and greatest side of the window; a smaller picture is its own window.
+    """
+
+    def __init__(
+        self,
+        shorter: list[int] | None = None,
+        longer: int = 1333,
+        before_crop: list[int] | None = None,
+        crop: tuple[int, int] = (384, 600),
+    ) -> None:
+        self.shorter, self.longer = shorter if shorter is not None else [800], longer
+        self.before_crop, self.crop = before_crop or [], crop
+        if not self.shorter or not all(1 <= length <= longer for length in self.shorter):
+            raise ValueError(f"PanopticShorterSide: shorter are lengths from 1 to longer, got {shorter} and {longer}")
+        if not (all(length >= 1 for length in self.before_crop) and 1 <= crop[0] <= crop[1]):
+            raise ValueError(f"PanopticShorterSide: before_crop are lengths, crop two that rise: {before_crop}, {crop}")
+
+    def __call__(self, sample: PanopticSample, seed: int, /) -> PreparedPanoptic:
+        """The augmented sample."""
+        rng = np.random.default_rng(seed)
+        image, segments = sample["image"], sample["segments"]
+        if self.before_crop and rng.random() < 0.5:
+            length = self.before_crop[rng.integers(len(self.before_crop))]
+            image, segments = _window(image, segments, length / min(segments.shape), self.crop, rng)
+        length = self.shorter[rng.integers(len(self.shorter))]
+        height, width = shorter_side_size(segments.shape[0], segments.shape[1], length, self.longer)
+        image, segments = _stretched(image, segments, height, width)
+        if rng.random() < 0.5:
+            image, segments = image[:, ::-1], segments[:, ::-1]
+        return prepare_panoptic(sample, image, segments)
+
+
+def _window(
+    image: Picture, segments: Segments, scale: float, sides: tuple[int, int], rng: np.random.Generator
+) -> tuple[Picture, Segments]:
+    """A window at a random place, each side drawn from the two lengths in pixels of the picture times `scale`."""
+    drawn = (max(1, round(int(rng.integers(sides[0], sides[1] + 1)) / scale)) for _ in range(2))
+    height, width = (min(length, side) for length, side in zip(drawn, segments.shape, strict=True))
+    top, left = (int(rng.integers(side - new + 1)) for side, new in zip(segments.shape, (height, width), strict=True))
+    window = (slice(top, top + height), slice(left, left + width))
+    return image[window], segments[window]
+
+
 def _resized(sample: PanopticSample, height: int, width: int) -> tuple[Picture, Segments]:
     """Picture and segments at another size; a pixel takes the segment of the pixel in which its centre lies."""
-    rows, columns = stretched(sample["image"].shape[0], height), stretched(sample["image"].shape[1], width)
-    return stretch(sample["image"], height, width), sample["segments"][rows[:, None], columns]
+    return _stretched(sample["image"], sample["segments"], height, width)
+
+
+def _stretched(image: Picture, segments: Segments, height: int, width: int) -> tuple[Picture, Segments]:
+    rows, columns = stretched(image.shape[0], height), stretched(image.shape[1], width)
+    return stretch(image, height, width), segments[rows[:, None], columns]
 
 
 def prepare_panoptic(

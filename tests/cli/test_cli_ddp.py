@@ -24,6 +24,7 @@ ALL_BOXES = ["--trainer.callbacks+=DetectionPreview", "--trainer.callbacks.score
 CASES = {
     "detection/ssd_drawn": [*DRAWN, *ALL_BOXES],
     "segmentation/fcn_drawn": DRAWN,
+    "panoptic/panoptic_fpn_drawn": DRAWN,
     "vae/beta_vae_digits": ["--model.beta=4"],
 }
 
@@ -92,6 +93,9 @@ def test_two_processes_log_one_run_with_everything_in_it(experiment, tmp_path):
         assert "previews/segmentation" in text
         assert any(name.endswith(".mask.png") for name in media)
         assert "val/miou" in summary
+    elif experiment == "panoptic/panoptic_fpn_drawn":
+        assert "previews/panoptic" in text
+        assert "val/pq" in summary
     else:
         assert "previews/traversal" in text
         assert "previews/reconstruction" in text
@@ -102,16 +106,23 @@ def test_two_processes_log_one_run_with_everything_in_it(experiment, tmp_path):
 
 
 @pytest.mark.timeout(600)
-def test_two_processes_evaluate_as_one_does(tmp_path):
-    lightning_cv(tmp_path, "fit", "--config", "detection/ssd_drawn", *SHORT, *DRAWN)
+@pytest.mark.parametrize(
+    ("experiment", "target", "figure"),
+    [
+        ("detection/ssd_drawn", "0.72", "map"),
+        pytest.param("panoptic/panoptic_fpn_drawn", "0.45", "q", marks=pytest.mark.slow),
+    ],
+)
+def test_two_processes_evaluate_as_one_does(experiment, target, figure, tmp_path):
+    lightning_cv(tmp_path, "fit", "--config", experiment, *SHORT, *DRAWN)
     (checkpoint,) = tmp_path.glob("runs/*/*/*/checkpoints/best.ckpt")
     found = []
     for options in ([], TWO):
         quiet = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
         output = lightning_cv(tmp_path, "test", "--ckpt", str(checkpoint), *quiet, *options)
-        assert "target 0.72" in output
+        assert f"target {target}" in output
         results = max(tmp_path.rglob("test-*/results.json"), key=lambda path: path.stat().st_mtime)
-        found.append({name: value for name, value in json.loads(results.read_text()).items() if "map" in name})
+        found.append({name: value for name, value in json.loads(results.read_text()).items() if figure in name})
     assert found[0] == found[1]
     assert len(found[0]) > 3
 

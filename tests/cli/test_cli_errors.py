@@ -28,7 +28,9 @@ trainer:
   accelerator: cpu
 """
 
-LIGHT_VERBS = ["resume", "predict", "export", "list", "init", "data", "proposals", "sweep", "demo"]
+LIGHT_VERBS = [
+    *("resume", "predict", "tune-merge", "export", "list", "init", "data", "proposals", "sweep", "compare", "demo")
+]
 
 
 @pytest.fixture(autouse=True)

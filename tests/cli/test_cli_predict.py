@@ -13,6 +13,7 @@ from pycocotools import mask as rle
 from lightning_cv.cli import main
 from lightning_cv.cli.fit import launch
 from lightning_cv.cli.predictor import load_model, read_picture
+from lightning_cv.datasets.coco_panoptic import read_png, segment_ids
 from lightning_cv.datasets.drawn import DRAWN_CLASSES
 
 SCENES = ["--data.train=8", "--data.val=2", "--data.test=2", "--data.size=64", "--data.batch_size=4"]
@@ -31,6 +32,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             ("segmentation/fcn_drawn", SCENES),
             ("instance/mask_rcnn_drawn", SCENES),
             ("segmentation/multilabel_drawn", SCENES),
+            ("panoptic/panoptic_fpn_drawn", SCENES),
             ("vae/beta_vae_digits", ["--trainer.limit_train_batches=1"]),
         ):
             run = launch("fit", ["--config", name, "--runs", str(root), *SHORT, *options]).run_dir
@@ -61,10 +63,12 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
+WRITTEN = {"masks", "panoptic_results"}
+"""Folders of what is no picture."""
 GOOD = ["alpha", "cmyk", "deep", "grey", "more/rgb", "palette", "rgb", "turned"]
 
 
-@pytest.mark.parametrize("task", ["detection", "segmentation", "multilabel", "vae"])
+@pytest.mark.parametrize("task", ["detection", "segmentation", "multilabel", "panoptic", "vae"])
 def test_every_readable_image_gets_a_picture_and_the_status_tells_of_the_others(
     task: str, checkpoints: dict[str, Path], photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -73,7 +77,7 @@ def test_every_readable_image_gets_a_picture_and_the_status_tells_of_the_others(
     errors = capsys.readouterr().err
     assert "broken.jpg" in errors
     assert "text.png" in errors
-    drawn = {str(p.relative_to(out).with_suffix("")) for p in out.rglob("*.png") if "masks" not in p.parts}
+    drawn = {str(p.relative_to(out).with_suffix("")) for p in out.rglob("*.png") if not WRITTEN & set(p.parts)}
     assert drawn == set(GOOD)
 
 
@@ -129,6 +133,27 @@ def test_masks_have_the_size_of_their_image(checkpoints: dict[str, Path], photos
         with Image.open(out / "masks" / f"{name}.png") as mask:
             assert mask.mode == "P"
             assert mask.size == size
+
+
+def test_segments_come_in_the_official_form_in_pixels_of_the_file(
+    checkpoints: dict[str, Path], photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    main(["predict", "--ckpt", str(checkpoints["panoptic"]), "--images", str(photos), "--out", str(out), "--quiet"])
+    files = {image["id"]: Path(image["file_name"]) for image in json.loads((out / "index.json").read_text())["images"]}
+    entries = json.loads((out / "panoptic_results.json").read_text())["annotations"]
+    assert len(entries) == len(GOOD)
+    model = load_model(checkpoints["panoptic"], "cpu")
+    for entry in entries:
+        image = read_picture(files[entry["image_id"]])
+        ids = segment_ids(read_png(out / "panoptic_results" / entry["file_name"]))
+        assert ids.shape == image.shape[:2]
+        assert set(np.unique(ids)) - {0} == {segment["id"] for segment in entry["segments_info"]}
+        assert {segment["category_id"] for segment in entry["segments_info"]} <= set(model.label_map.dataset_ids)
+    things = {number for number, thing in zip(model.label_map.dataset_ids, model.task.is_thing, strict=True) if thing}
+    rows = json.loads((out / "predictions.json").read_text())
+    assert rows, "an untrained net at score 0.01 finds something"
+    assert {row["category_id"] for row in rows} <= things
 
 
 def test_each_label_has_a_mask_where_labels_overlap(checkpoints: dict[str, Path], photos: Path, tmp_path: Path) -> None:

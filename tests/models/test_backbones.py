@@ -124,6 +124,16 @@ def test_a_whole_nets_state_fills_features_also_where_timm_flattens_names():
             assert torch.equal(value, whole.state_dict()[source])
 
 
+@pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "pvt_v2_b0"])
+def test_transformers_give_maps_of_any_size_with_their_channels_first(name):
+    backbone = TimmBackbone(name, (0, 1, 2)).eval()
+    maps = backbone(torch.rand(1, 3, 64, 96))
+    assert [tuple(x.shape[1:]) for x in maps] == [
+        (channels, 64 // stride, 96 // stride)
+        for channels, stride in zip(backbone.out_channels, backbone.strides, strict=True)
+    ]
+
+
 def test_frozen_statistics_stay_and_free_ones_move():
     images = torch.rand(2, 3, 64, 64)
     for freeze in (True, False):

@@ -3,10 +3,11 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import timm
 import torch
+from timm.layers.format import Format
 from timm.models import FeatureInfo
 from torch import Tensor, nn
 
@@ -57,7 +58,12 @@ class TimmBackbone(nn.Module):
         self.normalise = Normalise(
             mean or (LITE0_MEAN if packaged else IMAGENET_MEAN), std or (LITE0_STD if packaged else IMAGENET_STD)
         )
-        features = timm.create_model(name, pretrained=False, features_only=True, out_indices=tuple(out_indices))
+        # Any: of timm's own options; by default Swin takes images of one size
+        sizes: dict[str, Any] = {"strict_img_size": False} if name.startswith("swin") else {}
+        features = timm.create_model(
+            name, pretrained=False, features_only=True, out_indices=tuple(out_indices), **sizes
+        )
+        self.channels_come_last = getattr(features, "output_fmt", None) == Format.NHWC
         info = cast(FeatureInfo, features.feature_info)
         self.out_channels: list[int] = list(info.channels())
         self.strides: list[int] = list(info.reduction())
@@ -93,7 +99,8 @@ class TimmBackbone(nn.Module):
 
     def forward(self, images: Tensor, /) -> list[Tensor]:
         """Maps (N, out_channels[i], ceil(H / strides[i]), ceil(W / strides[i])) of images (N, 3, H, W)."""
-        return cast(list[Tensor], self.features(self.normalise(images)))
+        maps = cast(list[Tensor], self.features(self.normalise(images)))
+        return [x.permute(0, 3, 1, 2) for x in maps] if self.channels_come_last else maps
 
 
 def without_unused_stages(features: nn.Module, info: FeatureInfo) -> nn.Module:

@@ -41,6 +41,10 @@ class MaskRCNN(FasterRCNN):
     @torch.no_grad()
     def detect(self, images: Tensor) -> list[Detections]:
         """Detections with masks of each image, cut to it, best score first."""
-        maps: list[Tensor] = self.features(images)
+        return self.detect_on(self.features(images), images)
+
+    @torch.no_grad()
+    def detect_on(self, maps: list[Tensor], images: Tensor) -> list[Detections]:
+        """As `detect`, on maps of the images that are there already."""
         found = self.boxes.detect(maps, self._proposals(maps, images), whole_sizes(images))
         return self.masks.masks(maps, found, images.shape[-2], images.shape[-1])
