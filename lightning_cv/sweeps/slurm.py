@@ -41,6 +41,9 @@ class Standing(NamedTuple):
     node: str
 
 
+_UNKNOWN = Standing("UNKNOWN", "")
+
+
 class SlurmLauncher:
     """A trial is a job, most of them in arrays of which `cluster.parallelism` run at once.
 
@@ -59,6 +62,7 @@ class SlurmLauncher:
         self.cluster, self.folder, self.name, self.most = cluster, folder.absolute() / "slurm", name, most
         self._queue: dict[str, Standing] = {}
         self._asked = -_LOOK_S
+        self._silent = False  # the controller is away: jobs go on without it
         self._at_work: set[str] = set()
 
     @property
@@ -92,11 +96,12 @@ class SlurmLauncher:
         """How a job stands by what SLURM said last, at most `_LOOK_S` ago; None where it knows no such job."""
         if time.monotonic() - self._asked >= _LOOK_S:
             done = _ask("squeue", "--me", "-h", "-a", "-r", "-t", "all", "-o", "%i|%T|%N")
-            if done.returncode == 0:  # else the controller is away, and jobs go on without it
+            self._silent = done.returncode != 0
+            if not self._silent:
                 lines = [line.split("|") for line in done.stdout.splitlines() if line.count("|") == 2]
                 self._queue = {number: Standing(state, node) for number, state, node in lines}
             self._asked = time.monotonic()
-        return self._queue.get(job)
+        return self._queue.get(job, _UNKNOWN if self._silent else None)
 
     def _handle(self, job: str, tells_of_stops: bool = True) -> Handle:
         self._at_work.add(job)

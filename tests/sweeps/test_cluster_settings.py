@@ -1,6 +1,7 @@
 """cluster.yaml and its flags, and how a job's state becomes a trial's."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -110,3 +111,20 @@ def test_a_job_that_may_come_back_is_waited_for(
     ended = handle.poll()
     assert ended is not None
     assert ended.outcome == "interrupted"
+
+
+def test_jobs_are_not_given_up_while_the_controller_is_away(
+    launcher: SlurmLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([(1, ""), (0, "5_1|RUNNING|n2\n5_2|PENDING|\n"), (1, "")])
+    monkeypatch.setattr(
+        slurm, "_ask", lambda *_: SimpleNamespace(**dict(zip(("returncode", "stdout"), next(answers), strict=True)))
+    )
+    monkeypatch.setattr(slurm, "_LOOK_S", 0.0)
+    monkeypatch.setattr(slurm, "_MAY_RETURN_S", 0.0)
+    launcher._asked = -1.0
+    handle = launcher._handle("5_1")
+    assert handle.poll() is None
+    assert handle.poll() is None
+    assert handle.node == "n2"
+    assert handle.poll() is None
