@@ -1,7 +1,7 @@
 """A private SLURM of two nodes on the loopback device: real daemons, set up in one folder, ended by their pid files.
 
 Needs Debian's `slurmctld slurmd slurm-client munge` and root. `python tests/slurm/cluster.py FOLDER` keeps one up until
-Ctrl-C, to try things by hand.
+Ctrl-C, to try things by hand; with `--try` it is taken down at once: the exit status says whether it was up.
 """
 
 import os
@@ -269,5 +269,6 @@ if __name__ == "__main__":
         sys.exit(reason)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Cluster(Path(sys.argv[1]).resolve()) as cluster:
-        print(f"export SLURM_CONF={cluster.folder}/slurm.conf", flush=True)
-        signal.pause()
+        if "--try" not in sys.argv:
+            print(f"export SLURM_CONF={cluster.folder}/slurm.conf", flush=True)
+            signal.pause()
