@@ -90,7 +90,7 @@ def requeue(made_steps: bool) -> Requeueing:
     if facts.get("BatchFlag") != "1" or facts.get("Requeue") != "1":
         return Requeueing(False, f"job {job} may not be requeued")
     if facts.get("JobState") != "RUNNING" and not _is_over_time(facts):
-        return Requeueing(False, f"job {job} was cancelled and stays away")
+        return Requeueing(False, f"job {job} was cancelled, or is being requeued already")
     if not made_steps and restarts() > 0:
         return Requeueing(False, f"job {job} made no step since its last start and is not requeued: give it more time")
     done = _scontrol("requeue", job)

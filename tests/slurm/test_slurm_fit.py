@@ -136,9 +136,9 @@ def test_two_processes_end_at_the_last_step_after_requeues(
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_time_limit_is_no_end(cluster: Cluster, whole: Path, tmp_path: Path) -> None:
-    """One minute is too little: SLURM says so ahead of it, the job comes back and has another minute."""
-    experiment(tmp_path, VAE, DIGITS, 100, pace(4))
-    number = fit(cluster, tmp_path, "--time=1", "--signal=USR1@30")
+    """Two minutes are too little: SLURM says so ahead of it, the job comes back and has two more."""
+    experiment(tmp_path, VAE, DIGITS, 100, pace(6))
+    number = fit(cluster, tmp_path, "--time=2", "--signal=USR1@30")
     facts = cluster.finished(number, 900)
     assert facts["JobState"] == "COMPLETED", cluster.said(number)
     assert int(facts["Restarts"]) >= 1
