@@ -54,7 +54,7 @@ def test_an_experiment_states_its_target(path: Path) -> None:
 
 @pytest.mark.parametrize("path", small_experiments(), ids=experiment_name)
 def test_an_experiment_fits_and_its_checkpoint_is_tested(path: Path, data_root: Path, tmp_path: Path) -> None:
-    drawn = DRAWN_SHORT if "Drawn" in str(merged(path)["data"]) else []
+    drawn = DRAWN_SHORT if any("datamodules.Drawn" in file.read_text() for file in with_bases(path)) else []
     arguments = ["fit", "--config", experiment_name(path), *SHORT, *drawn]
     assert run(arguments, tmp_path, LIGHTNING_CV_DATA=str(data_root)) == 0, (tmp_path / "output.txt").read_text()
     (folder,) = tmp_path.glob(f"runs/*/{path.stem}/*")

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from lightning_cv.contracts import VOID
-from lightning_cv.datamodules.base import single_threaded_worker
 from lightning_cv.datasets.drawn import draw_scene
 from lightning_cv.transforms import MEAN_COLOUR
 
@@ -141,7 +140,8 @@ def coordinates(seed):
 def one_thread():
     """As in a loader process: for pictures so small threads cost more than they save, ten times on a busy machine."""
     before = torch.get_num_threads(), cv2.getNumThreads()
-    single_threaded_worker(0)
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
     try:
         yield
     finally:

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +18,11 @@ from lightning_cv.cli import main
 
 FAKE = Path(__file__).with_name("fake_program.py")
 REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def _hear_ctrl_c() -> None:
+    """As from a shell: where these tests run in the background, Ctrl-C is ignored, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Sweeping:
@@ -38,6 +44,7 @@ class Sweeping:
         return subprocess.Popen(
             [sys.executable, "-m", "lightning_cv", "sweep", *words],
             cwd=self.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            preexec_fn=_hear_ctrl_c,
         )  # fmt: skip
 
     def run(self, *words: str) -> "subprocess.CompletedProcess[str]":
