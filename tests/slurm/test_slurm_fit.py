@@ -51,7 +51,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def assert_ends_as(whole: Path, folder: Path, cluster: Cluster, number: str, seconds: float = 300) -> None:
+def assert_ends_as(whole: Path, folder: Path, cluster: Cluster, number: str, seconds: float = 600) -> None:
     said = cluster.said(number)
     assert cluster.finished(number, seconds)["JobState"] == "COMPLETED", said
     state = final_state(folder)  # of the only run: a requeued job makes no second one
