@@ -64,7 +64,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         where = f", line {mark.line + 1}" if mark else ""
         raise UserError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path}: an experiment is a mapping of keys, this is {type(content).__name__}")
+        raise UserError(f"{path}: a mapping of keys is expected, this is {type(content).__name__}")
     return content
 
 

@@ -327,7 +327,7 @@ def _run(cli: ExperimentCLI, ckpt: Path | None) -> Launched:
         )  # told in a message, needs no file
         if first and not isinstance(error, UserError) and not a_slip:
             with suppress(OSError):  # the disk may be full
-                (cli.run_dir / "error.txt").write_text("".join(traceback.format_exception(error)))
+                (cli.run_dir / run_folder.ERROR).write_text("".join(traceback.format_exception(error)))
         raise
     finally:
         tracking.finish(trainer)

@@ -12,12 +12,13 @@ import zlib
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from lightning_cv.errors import UserError
 
 CONFIG, ENVIRONMENT, CHECKPOINTS = "config.yaml", "env.json", "checkpoints"
 METRICS, LOCK = "metrics.csv", ".lock"
+NOT_A_NUMBER, ERROR = "not_a_number*.json", "error.txt"
 SHARED_RUN = "LIGHTNING_CV_RUN_DIR"
 """Environment variable by which the first process of a distributed run tells the others its folder."""
 TRIAL_FOLDER = "LIGHTNING_CV_TRIAL_DIR"
@@ -233,3 +234,23 @@ def _git(place: str, *arguments: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
+
+
+def state_of(folder: Path, is_done: bool) -> Literal["finished", "running", "stopped", "failed"]:
+    """How the run of a folder stands; `is_done` says that it has results."""
+    if _is_locked(folder / LOCK):
+        return "running"
+    if is_done:
+        return "finished"
+    return "failed" if any(folder.glob(NOT_A_NUMBER)) or (folder / ERROR).exists() else "stopped"
+
+
+def _is_locked(lock: Path) -> bool:
+    try:
+        with lock.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

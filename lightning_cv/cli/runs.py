@@ -2,7 +2,6 @@
 
 import argparse
 import csv
-import fcntl
 import json
 import math
 import os
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from lightning_cv.cli.run_folder import CONFIG, LOCK, METRICS
+from lightning_cv.cli.run_folder import CONFIG, METRICS, state_of
 from lightning_cv.cli.settings import flatten
 from lightning_cv.errors import UserError
 
@@ -81,7 +80,7 @@ def read_run(folder: Path) -> Run | None:
     size = sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
     begun = (folder / CONFIG).stat().st_mtime
     known = flatten(settings) if settings else {}
-    return Run(folder, _state(folder, bool(results)), begun, size, epoch, figures | results, known)
+    return Run(folder, state_of(folder, bool(results)), begun, size, epoch, figures | results, known)
 
 
 def by_figure(runs: list[Run], name: str | None, reverse: bool) -> list[Run]:
@@ -155,25 +154,6 @@ def _remove(runs: list[Run], sure: bool) -> int:
         shutil.rmtree(run.folder)
     print(f"{len(idle)} runs removed")
     return 0
-
-
-def _state(folder: Path, done: bool) -> str:
-    if _is_locked(folder / LOCK):
-        return "running"
-    if done:
-        return "finished"
-    return "failed" if any(folder.glob("not_a_number*.json")) or (folder / "error.txt").exists() else "stopped"
-
-
-def _is_locked(lock: Path) -> bool:
-    try:
-        with lock.open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def _figures(file: Path) -> tuple[dict[str, float], int | None]:

@@ -1,7 +1,6 @@
 """Reading run folders, whatever state they are in: nothing that is missing or broken stops the reading of the rest."""
 
 import csv
-import fcntl
 import json
 import math
 import os
@@ -13,12 +12,12 @@ from typing import Any
 from PIL import Image
 
 from lightning_cv.cli.experiments import read_yaml
-from lightning_cv.cli.run_folder import CONFIG, ENVIRONMENT, LOCK, METRICS
+from lightning_cv.cli.run_folder import CONFIG, ENVIRONMENT, METRICS, state_of
 from lightning_cv.cli.settings import flatten
 from lightning_cv.errors import UserError
-from lightning_cv.tools.sweep_table import PARAMETERS, Monitor, Run, State
+from lightning_cv.tools.sweep_table import PARAMETERS, Monitor, Run
 
-RESULTS, NOT_A_NUMBER = "results.json", "not_a_number*.json"
+RESULTS = "results.json"
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
@@ -67,7 +66,7 @@ def read_run(folder: Path, name: str) -> Run:
     return Run(
         folder,
         name,
-        _state(folder, trained),
+        state_of(folder, bool(trained)),
         tuple(notes),
         flatten(settings),
         known | last | trained | {key: value for key, value in tested.items() if key.startswith("test/")},
@@ -92,25 +91,6 @@ def _names(folders: Sequence[Path]) -> dict[Path, str]:
     while len({path.parts[-depth:] for path in resolved}) < len(set(resolved)):
         depth += 1
     return {folder: "/".join(path.parts[-depth:]) for folder, path in zip(folders, resolved, strict=True)}
-
-
-def _state(folder: Path, results: Mapping[str, float]) -> State:
-    if results:
-        return "finished"
-    if any(folder.glob(NOT_A_NUMBER)):
-        return "failed"
-    return "running" if _is_locked(folder / LOCK) else "stopped"
-
-
-def _is_locked(lock: Path) -> bool:
-    try:
-        with lock.open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def _figures(file: Path, notes: list[str]) -> dict[str, float]:

@@ -6,10 +6,9 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-import yaml
-
+from lightning_cv.cli.experiments import read_yaml
 from lightning_cv.errors import UserError
 from lightning_cv.sweeps.command import DEFAULT_COMMAND, refuse_command
 from lightning_cv.sweeps.parameters import ENUMERABLE, Parameter, Value, no_such, parameters_of
@@ -106,7 +105,7 @@ def read_sweep(path: Path) -> Sweep:
     Raises:
         UserError: the file cannot be read, or is not what W&B documents; the message names file and key.
     """
-    content = _read(path)
+    content = read_yaml(path)
     where = str(path)
     for key in content:
         if key in _RUNS_ELSEWHERE:
@@ -152,20 +151,6 @@ def refuse_size(sweep: Sweep, sure: bool) -> None:
         )
     if sweep.size > MOST_POINTS and not sure:
         raise UserError(f"{sweep.file}: parameters: {sweep.size:,} trials; --yes if that is meant, else run_cap")
-
-
-def _read(path: Path) -> dict[str, Any]:  # Any: YAML
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', error)}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: a sweep is a mapping of keys, this is {type(content).__name__}")
-    return content
 
 
 def _metric(block: Value, where: str) -> Metric | None:

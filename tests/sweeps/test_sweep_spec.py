@@ -159,7 +159,7 @@ def test_a_file_that_is_no_yaml_or_no_mapping_is_told(tmp_path):
     with pytest.raises(UserError, match=r"bad\.yaml, line 2: not valid YAML"):
         read_sweep(path)
     path.write_text("- 1")
-    with pytest.raises(UserError, match="a sweep is a mapping of keys, this is list"):
+    with pytest.raises(UserError, match="a mapping of keys is expected, this is list"):
         read_sweep(path)
     with pytest.raises(UserError, match="cannot read"):
         read_sweep(tmp_path / "none.yaml")
