@@ -29,7 +29,7 @@ from lightning_cv.checkpoints import (
     newest_checkpoint,
     refuse_incomplete,
 )
-from lightning_cv.cli import record, run_folder, slurm
+from lightning_cv.cli import processes, record, run_folder, slurm
 from lightning_cv.cli.diagnose import constructor_words, explain, unknown_section
 from lightning_cv.cli.experiments import expand_configs, option_value, with_ckpt_spelled
 from lightning_cv.cli.gpus import hide_missing_gpus
@@ -314,6 +314,7 @@ def _run(cli: ExperimentCLI, ckpt: Path | None) -> Launched:
             record.tell_loggers(trainer, cli.settings)
             if ckpt is not None and cli.verb == "fit":
                 tracking.rewind(trainer, load_checkpoint(ckpt)["global_step"])
+            processes.meet_anew()
             verb = getattr(trainer, cli.verb)
             verb(cli.model, datamodule=cli.datamodule, ckpt_path=str(ckpt) if ckpt else None, weights_only=True)
         failed = False

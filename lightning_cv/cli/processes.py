@@ -3,9 +3,12 @@
 Letters: n batches of an epoch before, m now.
 """
 
+import os
+import socket
 from typing import Any
 
 from lightning import Trainer
+from torch.distributed import TCPStore  # type: ignore[attr-defined]  # it is documented there
 
 from lightning_cv.datamodules.base import DataModule
 
@@ -78,3 +81,23 @@ def rescale(counters: dict[str, int], before: int, now: int) -> None:
 
 def _groups(trainer: Trainer) -> list[dict[str, Any]]:  # Any: torch's
     return [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+
+
+def meet_anew() -> None:
+    """After a restart by torchrun, agree on a new port to meet at, and leave its store.
+
+    torch 2.14 keeps one store for all restarts and does not tell their entries apart: a process that came first would
+    read where the others were before, and get no connection.
+    """
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if attempt == "0" or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return
+    place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = TCPStore(*place, is_master=False, wait_for_workers=False)
+    key = f"lightning_cv/port/{attempt}"
+    if os.environ["RANK"] == "0":
+        with socket.socket() as free:
+            free.bind(("", 0))
+            store.set(key, str(free.getsockname()[1]))
+    os.environ["MASTER_PORT"] = store.get(key).decode()  # waits for the first process
+    os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "False"

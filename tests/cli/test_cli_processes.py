@@ -1,5 +1,6 @@
 """What the number of processes means: the size of a step's batch, and the place of a run when that number changes."""
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,8 +9,9 @@ import torch
 from forked import SIGNAL_AT
 from test_cli_interrupted import HALVES, SIGNALLING, two_processes
 from test_cli_resume import BATCHES, EPOCHS, VAE, experiment, final_state, only_run
+from torch.distributed import TCPStore
 
-from lightning_cv.cli.processes import batch_words, rescale
+from lightning_cv.cli.processes import batch_words, meet_anew, rescale
 from lightning_cv.interrupts import STATUS
 
 
@@ -81,3 +83,29 @@ def test_torchrun_starts_again_and_the_run_goes_on(tmp_path: Path) -> None:
     assert SIGNAL_AT not in ended.stderr
     assert "started again: going on in" in ended.stderr
     assert final_state(tmp_path)["global_step"] == BATCHES * EPOCHS
+
+
+def test_processes_that_torchrun_started_again_meet_at_a_new_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    ports = []
+    for rank in ("0", "1"):
+        for name, value in (
+            ("MASTER_ADDR", "127.0.0.1"),
+            ("MASTER_PORT", str(agent.port)),
+            ("RANK", rank),
+            ("TORCHELASTIC_RESTART_COUNT", "2"),
+            ("TORCHELASTIC_USE_AGENT_STORE", "True"),
+        ):
+            monkeypatch.setenv(name, value)
+        meet_anew()
+        assert os.environ["TORCHELASTIC_USE_AGENT_STORE"] == "False"
+        ports.append(os.environ["MASTER_PORT"])
+    assert ports[0] == ports[1] != str(agent.port)
+
+
+def test_processes_of_a_first_start_meet_where_torchrun_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MASTER_PORT", "29400")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    meet_anew()
+    assert os.environ["MASTER_PORT"] == "29400"
