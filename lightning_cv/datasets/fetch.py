@@ -130,14 +130,17 @@ def _locked(folder: Path) -> int:
     """A locked file of the folder, as a descriptor; waits for the process that has it."""
     path = folder / "lock"
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
-        except FileNotFoundError:  # the process before is done and removed the folder since
+        except (FileNotFoundError, FileExistsError):  # the process before is done and removed the folder since
+            if folder.is_file():
+                raise
             continue
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
-            return descriptor
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
         os.close(descriptor)  # of a file that the process before removed
 
 
