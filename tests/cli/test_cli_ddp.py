@@ -111,10 +111,12 @@ def test_two_processes_log_one_run_with_everything_in_it(experiment, tmp_path):
     [
         ("detection/ssd_drawn", "0.72", "map"),
         pytest.param("panoptic/panoptic_fpn_drawn", "0.45", "q", marks=pytest.mark.slow),
+        pytest.param("panoptic/panoptic_segformer_drawn", "0.45", "q", marks=pytest.mark.slow),
     ],
 )
 def test_two_processes_evaluate_as_one_does(experiment, target, figure, tmp_path):
-    lightning_cv(tmp_path, "fit", "--config", experiment, *SHORT, *DRAWN)
+    longer = ["--trainer.limit_train_batches=60", "--data.train=120"]  # a net that finds something
+    lightning_cv(tmp_path, "fit", "--config", experiment, *SHORT, *DRAWN, *longer)
     (checkpoint,) = tmp_path.glob("runs/*/*/*/checkpoints/best.ckpt")
     found = []
     for options in ([], TWO):
@@ -125,6 +127,7 @@ def test_two_processes_evaluate_as_one_does(experiment, target, figure, tmp_path
         found.append({name: value for name, value in json.loads(results.read_text()).items() if figure in name})
     assert found[0] == found[1]
     assert len(found[0]) > 3
+    assert any(value > 0 for value in found[0].values())
 
 
 @pytest.mark.timeout(600)
