@@ -66,6 +66,12 @@ def decode_deltas(deltas: Tensor, anchors: Tensor, scale: tuple[float, float, fl
         return from_centre_form(torch.cat([centre, size], dim=-1))
 
 
+def mirror_boxes(boxes: Tensor, width: int) -> Tensor:
+    """Boxes (..., 4) of an image of that width, on its mirror image."""
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    return torch.stack((width - x2, y1, width - x1, y2), dim=-1)
+
+
 def clip_boxes(boxes: Tensor, height: int, width: int) -> Tensor:
     """Boxes (..., 4) cut to the image; one that lies outside keeps no area."""
     limit = boxes.new_tensor([width, height, width, height])

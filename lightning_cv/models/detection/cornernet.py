@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lightning_cv.contracts import Candidates, Detections, DetectionTarget
 from lightning_cv.models.backbones.hourglass import ConvNorm, StackedHourglass
-from lightning_cv.ops.boxes import clip_boxes
+from lightning_cv.ops.boxes import clip_boxes, mirror_boxes
 from lightning_cv.ops.corners import (
     CornerMaps,
     CornerPairs,
@@ -166,9 +166,8 @@ class CornerNet(nn.Module):
         if not self.flip_test:
             return found
         mirrored = self._pairs_once(images.flip(-1))
-        x1, y1, x2, y2 = mirrored.boxes.unbind(-1)
-        boxes = torch.stack([images.shape[-1] - x2, y1, images.shape[-1] - x1, y2], dim=-1)
-        both: Sequence[tuple[Tensor, Tensor]] = list(zip(found, mirrored._replace(boxes=boxes), strict=True))
+        mirrored = mirrored._replace(boxes=mirror_boxes(mirrored.boxes, images.shape[-1]))
+        both: Sequence[tuple[Tensor, Tensor]] = list(zip(found, mirrored, strict=True))
         return CornerPairs(*(torch.cat(pair, dim=1) for pair in both))
 
     def _pairs_once(self, images: Tensor) -> CornerPairs:
