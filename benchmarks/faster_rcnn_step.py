@@ -20,9 +20,9 @@ from lightning_cv.models.detection.torchvision import _AsTheyAre
 from lightning_cv.tools.import_torchvision_detectors import build, net_block, our_names
 
 
-def theirs() -> nn.Module:
-    """torchvision's net; images keep their size."""
-    net = FasterRCNN(_resnet_fpn_extractor(resnet50(norm_layer=FrozenBatchNorm2d), 3), 81)
+def theirs(classes: int = 81) -> nn.Module:
+    """torchvision's net for classes that include background; images keep their size."""
+    net = FasterRCNN(_resnet_fpn_extractor(resnet50(norm_layer=FrozenBatchNorm2d), 3), classes)
     net.transform = _AsTheyAre(32)
     net.transform.image_mean, net.transform.image_std = IMAGENET_MEAN, IMAGENET_STD
     return net
