@@ -220,8 +220,9 @@ class SweepLoop:
         trial.best = best_of(progress.values, metric.goal) if metric else None
         trial.epoch, trial.epochs = progress.epoch, progress.epochs
         if self.search and trial.asked is not None and not self._is_wanted(trial, trial.number):
-            self.search.is_hopeless(trial.asked, progress.values)  # the rest of its values, for others to be judged by
-            self.search.tell(trial.asked, trial.best, state)
+            # the rest of its values, for others to be judged by
+            self.search.is_hopeless(trial.number, trial.asked, progress.values)
+            self.search.tell(trial.number, trial.asked, trial.best, state)
         self.folder.write(trial)
         value = "" if trial.best is None or metric is None else f", best {metric.name} {trial.best:.5g}"
         log = f"; see {self._log(trial)}" if state == "failed" else ""
@@ -262,7 +263,7 @@ class SweepLoop:
             return None
         self._looked_at[number] = written
         values = read_progress(place, self.sweep.metric.name).values
-        return "pruned" if self.search.is_hopeless(one.trial.asked, values) else None
+        return "pruned" if self.search.is_hopeless(number, one.trial.asked, values) else None
 
     def _take_from_others(self) -> bool:
         """Queue what other launchers held and hold no more; whether there is any such trial."""
