@@ -155,7 +155,11 @@ class SweepLoop:
         stuck = trial.state == "failed" and trial.resumed_at == newest  # resumed from it before, and got no further
         if newest is None or stuck:
             with writing(place):
-                shutil.rmtree(place)
+                if newest is None:
+                    shutil.rmtree(place)
+                else:  # the fault may be the machine's: what was trained is not thrown away
+                    aside = place.rename(place.with_name(f".{trial.id}-{trial.starts}"))
+                    self._say(trial, f"gets no further from its checkpoint and begins again; the old run is {aside}")
             trial.resumed_at = 0.0
             return line
         trial.resumed_at = newest
