@@ -110,8 +110,8 @@ class Search:
         import optuna
 
         with self._reading():
-            known = self._at_work(number, asked)
-            if known is None:
+            known = self._known(number, asked)
+            if known is None or known.state.name != "RUNNING":
                 return False
             trial = optuna.trial.Trial(self._study, known._trial_id)
             for step in range(len(known.intermediate_values) + 1, len(values) + 1):
@@ -123,10 +123,15 @@ class Search:
     def tell(self, number: int, asked: int, best: float | None, outcome: str) -> None:
         """Say how a trial ended: finished or pruned with the best value of the metric, anything else without."""
         with self._reading():
-            if self._at_work(number, asked) is None:
+            known, value = self._known(number, asked), best if outcome == "finished" else None
+            if known is None:
+                return
+            if known.state.name == "FAIL" and value is not None:  # it was asked for again, by `sweep retry`
+                self._add(known, value)
+            if known.state.name != "RUNNING":
                 return  # told before
-            if outcome == "finished" and best is not None:
-                self._tell(asked, best, "COMPLETE")
+            if value is not None:
+                self._tell(asked, value, "COMPLETE")
             else:
                 self._tell(asked, None, "PRUNED" if outcome == "pruned" else "FAIL")
 
@@ -135,10 +140,15 @@ class Search:
 
         self._study.tell(asked, value, state=TrialState[state])
 
-    def _at_work(self, number: int, asked: int) -> "optuna.trial.FrozenTrial | None":
-        """What the journal says of a trial that has not ended; None also where it was made anew since, without it."""
+    def _add(self, failed: "optuna.trial.FrozenTrial", value: float) -> None:
+        from optuna.trial import create_trial
+
+        self._study.add_trial(create_trial(params=failed.params, distributions=failed.distributions, value=value))
+
+    def _known(self, number: int, asked: int) -> "optuna.trial.FrozenTrial | None":
+        """What the journal says of a trial; None where it was made anew since, without it."""
         for known in self._study.get_trials(deepcopy=False)[asked : asked + 1]:
-            if known.state.name == "RUNNING" and known.user_attrs.get(_NUMBER) == number:
+            if known.user_attrs.get(_NUMBER) == number:
                 return known
         return None
 

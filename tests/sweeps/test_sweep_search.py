@@ -77,6 +77,16 @@ def test_a_bayesian_search_of_a_parabola_ends_near_its_foot(search_of):
     assert min(tried) < 0.2
 
 
+def test_a_search_learns_from_a_trial_that_failed_and_finished_when_it_was_asked_for_again(search_of):
+    search = search_of(LINE, "bayes")
+    drawn = search.ask(0, lambda _: True)
+    search.tell(0, drawn.asked, None, "failed")
+    search.tell(0, drawn.asked, 0.25, "finished")
+    again = search_of(LINE, "bayes")
+    assert (again._study.best_value, again._study.best_params) == (0.25, drawn.point)
+    assert again.ask(1, lambda _: True).point != drawn.point
+
+
 def test_successive_halving_stops_the_worse_two_thirds_when_they_have_values_enough(search_of):
     search = search_of({"a": {"values": [1, 2, 3]}}, "grid", early_terminate={"type": "hyperband", "min_iter": 2})
     asked = [search.follow(number) for number in range(3)]
