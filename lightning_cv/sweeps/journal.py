@@ -4,26 +4,26 @@ import logging
 import os
 from pathlib import Path
 
-from optuna.storages.journal import JournalFileSymlinkLock
+from optuna.storages.journal import JournalFileOpenLock
 
 STALE_S = 30
 
-logging.getLogger(JournalFileSymlinkLock.__module__).setLevel(logging.WARNING)  # says what it waits for, and takes over
+logging.getLogger(JournalFileOpenLock.__module__).setLevel(logging.WARNING)  # says what it waits for, and takes over
 
 
-class JournalLock(JournalFileSymlinkLock):
-    """Optuna's lock, a link beside the journal that only one process can make.
+class JournalLock(JournalFileOpenLock):
+    """Optuna's lock, a file beside the journal that only one process can make, as the claims are.
 
-    A launcher that is killed in a write leaves it behind: after `STALE_S` without a change the next one takes it.
+    A launcher that is killed in a write leaves it behind: after `STALE_S` the next one takes it. Not Optuna's default,
+    a link: where that leads nowhere, from a folder named relative to another or moved, Optuna waits for ever.
 
     Args:
         journal: the file that is written to by its holder alone.
     """
 
     def __init__(self, journal: Path) -> None:
-        # absolute: from the link's own folder a relative path leads nowhere, and Optuna would wait for ever
-        super().__init__(str(journal.absolute()), STALE_S)
-        self.journal = journal.absolute()
+        super().__init__(str(journal), STALE_S)
+        self.journal = journal
 
     def acquire(self) -> bool:
         """Wait for the lock, then cut off a line without an end: the next one would be written behind it, in it."""
