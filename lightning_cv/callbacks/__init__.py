@@ -2,6 +2,7 @@
 
 from lightning_cv.callbacks.disentanglement import DisentanglementMetrics
 from lightning_cv.callbacks.gradients import GradientNorm
+from lightning_cv.callbacks.keep import KeepBest, KeepLast
 from lightning_cv.callbacks.likelihood import LikelihoodMetrics, ReconstructionMetrics
 from lightning_cv.callbacks.metrics import (
     DetectionMetrics,
@@ -31,6 +32,8 @@ __all__ = [
     "DetectionPreview",
     "DisentanglementMetrics",
     "GradientNorm",
+    "KeepBest",
+    "KeepLast",
     "LatentTraversal",
     "LikelihoodMetrics",
     "LocalizationMetrics",

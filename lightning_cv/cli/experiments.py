@@ -71,7 +71,20 @@ def read_yaml(path: Path) -> dict[str, Any]:
 @cache
 def _parsed(text: str) -> Any:  # Any: whatever the file holds
     """What a YAML text holds. Many experiments stand on the same few bases, and to parse is slow."""
-    return yaml.safe_load(text)
+    return yaml.load(text, Loader=_StrictLoader)
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping, of which YAML's own reader silently takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                problem = f"the key {key.value} stands there twice"
+                raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
 
 
 def with_bases(path: Path, asked_by: tuple[Path, ...] = ()) -> list[Path]:

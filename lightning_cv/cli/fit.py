@@ -160,7 +160,7 @@ class ExperimentCLI(LightningCLI):
                 logger.init_args.id = self.wandb_id or self.run_dir.name
                 logger.init_args.name = logger.init_args.name or f"{self.experiment}/{self.run_dir.name}"
         for callback in _listed(trainer.callbacks):
-            if callback.class_path.endswith(".ModelCheckpoint") and callback.init_args.dirpath is None:
+            if callback.get("init_args.dirpath", "") is None:
                 callback.init_args.dirpath = str(self.run_dir / run_folder.CHECKPOINTS)
 
     def _run_folder(self, throw_away: bool) -> Path:

@@ -38,9 +38,12 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
 
 
 def run_folders(root: Path) -> Iterator[Path]:
-    """Folders with a run's settings in or below `root`; what lies inside of a run, its tests, is not looked into."""
+    """Folders with a run's settings in or below `root`; what lies inside of a run, its tests, is not looked into.
+
+    Hidden ones are left out: runs that a sweep has begun again are set aside in them.
+    """
     for place, inner, files in os.walk(root):
-        inner.sort()
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
         if CONFIG in files and _is_run(Path(place)):
             inner.clear()
             yield Path(place)

@@ -20,7 +20,7 @@ class Cluster:
     """One trial's share.
 
     Args:
-        partition: of SLURM; None for its default.
+        partition: of SLURM, or several with commas between them, of which it takes one; None for its default.
         time: limit of a job in minutes, or as `hours:minutes:seconds`. A run that needs longer saves ahead of it and
             goes on in the next turn.
         nodes: machines of a trial.

@@ -164,8 +164,12 @@ class SweepFolder:
                 descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
             except FileExistsError:
                 return None
-            with os.fdopen(descriptor, "w") as file:
-                file.write(self.token)
+            try:
+                with os.fdopen(descriptor, "w") as file:
+                    file.write(self.token)
+            except OSError:  # without a name it would be a claim of somebody unknown
+                path.unlink()
+                raise
         return newest + 1
 
     def holds(self, number: int, claim: int) -> bool:

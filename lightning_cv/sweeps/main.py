@@ -61,7 +61,8 @@ def _run(argv: list[str]) -> int:
     states = states_of(folder, sweep.size)
     print(f"sweep {sweep.name}: " + ", ".join(f"{count} {state}" for state, count in states.most_common()))
     if loop.held:
-        print(f"{len(loop.held)} trials are with another launcher: {', '.join(folder.living())}")
+        others = ", ".join(folder.living()) or "one that died just now, whose trials are free in two minutes"
+        print(f"{len(loop.held)} trials are with another launcher: {others}")
     if interrupted:
         print("the same command goes on with it", file=sys.stderr)
         return 130

@@ -155,7 +155,11 @@ class SweepLoop:
         stuck = trial.state == "failed" and trial.resumed_at == newest  # resumed from it before, and got no further
         if newest is None or stuck:
             with writing(place):
-                shutil.rmtree(place)
+                if newest is None:
+                    shutil.rmtree(place)
+                else:  # the fault may be the machine's: what was trained is not thrown away
+                    aside = place.rename(place.with_name(f".{trial.id}-{trial.starts}"))
+                    self._say(trial, f"gets no further from its checkpoint and begins again; the old run is {aside}")
             trial.resumed_at = 0.0
             return line
         trial.resumed_at = newest
@@ -220,8 +224,9 @@ class SweepLoop:
         trial.best = best_of(progress.values, metric.goal) if metric else None
         trial.epoch, trial.epochs = progress.epoch, progress.epochs
         if self.search and trial.asked is not None and not self._is_wanted(trial, trial.number):
-            self.search.is_hopeless(trial.asked, progress.values)  # the rest of its values, for others to be judged by
-            self.search.tell(trial.asked, trial.best, state)
+            # the rest of its values, for others to be judged by
+            self.search.is_hopeless(trial.number, trial.asked, progress.values)
+            self.search.tell(trial.number, trial.asked, trial.best, state)
         self.folder.write(trial)
         value = "" if trial.best is None or metric is None else f", best {metric.name} {trial.best:.5g}"
         log = f"; see {self._log(trial)}" if state == "failed" else ""
@@ -262,7 +267,7 @@ class SweepLoop:
             return None
         self._looked_at[number] = written
         values = read_progress(place, self.sweep.metric.name).values
-        return "pruned" if self.search.is_hopeless(one.trial.asked, values) else None
+        return "pruned" if self.search.is_hopeless(number, one.trial.asked, values) else None
 
     def _take_from_others(self) -> bool:
         """Queue what other launchers held and hold no more; whether there is any such trial."""

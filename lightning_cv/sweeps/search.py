@@ -49,13 +49,15 @@ class Search:
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
 
+        from lightning_cv.sweeps.journal import JournalLock
+
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.sweep, self.journal, self.seed = sweep, journal, seed
         finite = all(parameter.distribution in ENUMERABLE for parameter in sweep.parameters)
         self._points = math.prod(len(parameter.grid()) for parameter in sweep.parameters) if finite else math.inf
         with self._reading():
             self._study = optuna.create_study(
-                storage=JournalStorage(JournalFileBackend(str(journal))),
+                storage=JournalStorage(JournalFileBackend(str(journal), JournalLock(journal))),
                 study_name=sweep.fingerprint,
                 direction=sweep.metric.goal if sweep.metric else "minimize",
                 pruner=_pruner(sweep),
@@ -101,14 +103,14 @@ class Search:
             trial.set_user_attr(_NUMBER, number)
             return trial.number
 
-    def is_hopeless(self, asked: int, values: list[float]) -> bool:
+    def is_hopeless(self, number: int, asked: int, values: list[float]) -> bool:
         """Whether a trial with these values of the metric so far should be stopped early."""
         if self.sweep.stopping is None:
             return False
         import optuna
 
         with self._reading():
-            known = self._frozen(asked)
+            known = self._known(number, asked)
             if known is None or known.state.name != "RUNNING":
                 return False
             trial = optuna.trial.Trial(self._study, known._trial_id)
@@ -118,14 +120,18 @@ class Search:
                     return True
         return False
 
-    def tell(self, asked: int, best: float | None, outcome: str) -> None:
+    def tell(self, number: int, asked: int, best: float | None, outcome: str) -> None:
         """Say how a trial ended: finished or pruned with the best value of the metric, anything else without."""
         with self._reading():
-            known = self._frozen(asked)
-            if known is None or known.state.name != "RUNNING":
+            known, value = self._known(number, asked), best if outcome == "finished" else None
+            if known is None:
+                return
+            if known.state.name == "FAIL" and value is not None:  # it was asked for again, by `sweep retry`
+                self._add(known, value)
+            if known.state.name != "RUNNING":
                 return  # told before
-            if outcome == "finished" and best is not None:
-                self._tell(asked, best, "COMPLETE")
+            if value is not None:
+                self._tell(asked, value, "COMPLETE")
             else:
                 self._tell(asked, None, "PRUNED" if outcome == "pruned" else "FAIL")
 
@@ -134,9 +140,17 @@ class Search:
 
         self._study.tell(asked, value, state=TrialState[state])
 
-    def _frozen(self, asked: int) -> "optuna.trial.FrozenTrial | None":
-        trials = self._study.get_trials(deepcopy=False)
-        return trials[asked] if asked < len(trials) else None
+    def _add(self, failed: "optuna.trial.FrozenTrial", value: float) -> None:
+        from optuna.trial import create_trial
+
+        self._study.add_trial(create_trial(params=failed.params, distributions=failed.distributions, value=value))
+
+    def _known(self, number: int, asked: int) -> "optuna.trial.FrozenTrial | None":
+        """What the journal says of a trial; None where it was made anew since, without it."""
+        for known in self._study.get_trials(deepcopy=False)[asked : asked + 1]:
+            if known.user_attrs.get(_NUMBER) == number:
+                return known
+        return None
 
     def _point(self, drawn: dict[str, Any]) -> Point:
         return self.sweep.point([value_of(p, drawn.get(p.key)) for p in self.sweep.parameters])
@@ -153,7 +167,8 @@ class Search:
         except (ValueError, KeyError, TypeError, AssertionError, RuntimeError) as error:
             reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             raise UserError(
-                f"the search's journal {self.journal} is damaged: {type(error).__name__}: {reason}"
+                f"the search's journal {self.journal} is damaged: {type(error).__name__}: {reason}\n"
+                "without that file the sweep goes on and no trial runs again, but the search forgets what it has learnt"
             ) from error
 
 

@@ -193,12 +193,13 @@ def refuse_cluster(cluster: Cluster) -> None:
         import submitit  # noqa: F401  # an extra of the package
     except ImportError:
         raise UserError("--launcher slurm needs submitit: pip install 'lightning-cv[slurm]'") from None
-    known = _ask("sinfo", "-h", "-o", "%R")
+    known = _ask("sinfo", "-h", "-a", "-o", "%R")  # hidden ones too: they may be asked for
     if known.returncode:
         raise UserError(f"SLURM does not answer: {known.stderr.strip()}")
     partitions = sorted(set(known.stdout.split()))
-    if cluster.partition is not None and cluster.partition not in partitions:
-        raise UserError(f"{cluster.source}: partition: no {cluster.partition}; there are {', '.join(partitions)}")
+    for asked in cluster.partition.split(",") if cluster.partition else ():  # as sbatch takes several
+        if asked not in partitions:
+            raise UserError(f"{cluster.source}: partition: no {asked}; there are {', '.join(partitions)}")
 
 
 def _outcome(state: str) -> Ended | None:

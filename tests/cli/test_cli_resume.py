@@ -193,6 +193,25 @@ def test_lightnings_own_callbacks_go_on_where_they_were(callback: dict[str, Any]
     assert_same_bits(whole["callbacks"][kept], resumed["callbacks"][kept])
 
 
+def test_the_newest_and_the_best_few_are_kept_also_after_a_kill(tmp_path: Path) -> None:
+    """The file that a run goes on from is one more, which Lightning never removes."""
+    newest = {"class_path": "lightning_cv.callbacks.KeepLast", "init_args": {"count": 2}}
+    arguments = {"monitor": "train/loss", "mode": "min", "count": 1}
+    best = {"class_path": "lightning_cv.callbacks.KeepBest", "init_args": arguments}
+    experiment(tmp_path, VAE, DIGITS, BATCHES, newest, best)
+    fit = ["fit", "--config", "small.yaml", "--trainer.max_epochs=4"]
+    assert run(fit, tmp_path, **{KILL_AT: str(3 * BATCHES + 1)}) == -9
+    place = only_run(tmp_path) / "checkpoints"
+    names = ["last", f"newest-step={2 * BATCHES}", f"newest-step={3 * BATCHES}", f"top-step={3 * BATCHES}"]
+    assert [path.stem for path in sorted(place.glob("*.ckpt"))] == names, "the loss fell in every epoch"
+    assert run(["resume", str(only_run(tmp_path))], tmp_path) == 0
+    assert "resuming" in (tmp_path / "output.txt").read_text()
+    kept = {path.stem for path in place.glob("*.ckpt")}
+    assert {f"newest-step={epoch * BATCHES}" for epoch in (3, 4)} | {f"top-step={4 * BATCHES}"} <= kept
+    assert f"newest-step={2 * BATCHES}" not in kept
+    assert len(kept) <= 5
+
+
 def test_the_average_that_lightning_does_not_restore_is_named(tmp_path: Path) -> None:
     experiment(tmp_path, VAE, DIGITS, 9, SWA)
     assert run(["fit", "--config", "small.yaml"], tmp_path, **{KILL_AT: "11"}) == -9

@@ -158,4 +158,4 @@ def test_what_the_cluster_has_not_is_refused_before_a_job_starts(
     folder = prepared(tmp_path / "sweep", 0)
     assert begin(folder, cluster.environment, "--launcher", "slurm", *arguments).wait(400) == 2
     assert words in (folder / "output.txt").read_text()
-    assert not list(folder.glob("runs/sweeps/betas/trials/*"))
+    assert not (folder / "runs").exists()

@@ -58,6 +58,20 @@ def test_without_a_cluster_it_says_where_to_start(monkeypatch: pytest.MonkeyPatc
         SlurmLauncher(Cluster(), tmp_path, "betas")
 
 
+def test_every_partition_of_a_list_has_to_be_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without a cluster: stand-ins for its commands, of which one is asked, and hides a partition as clusters do."""
+    for name in ("sbatch", "squeue", "scancel", "scontrol", "sinfo"):
+        script = tmp_path / name
+        script.write_text('#!/bin/sh\necho gpu; echo cpu; case "$*" in *-a*) echo mine ;; esac\n')
+        script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    pytest.importorskip("submitit")
+    slurm.refuse_cluster(Cluster(partition="gpu,mine"))
+    slurm.refuse_cluster(Cluster())
+    with pytest.raises(UserError, match="flags: partition: no gup; there are cpu, gpu, mine"):
+        slurm.refuse_cluster(Cluster(partition="gpu,gup"))
+
+
 @pytest.fixture
 def launcher(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SlurmLauncher:
     """One whose cluster is not asked: states are set by hand."""

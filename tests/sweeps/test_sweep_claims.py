@@ -93,6 +93,23 @@ def test_a_claim_without_a_name_is_young_or_dead(folders):
         assert one.claim(3) == 2
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's device that is always full")
+def test_a_claim_that_a_full_disk_leaves_without_a_name_is_taken_back(folders, monkeypatch):
+    one = folders[0]
+    open_file = os.open
+
+    def full(path, *options):
+        os.close(open_file(path, *options))
+        return open_file("/dev/full", os.O_WRONLY)
+
+    with one.alive():
+        monkeypatch.setattr("os.open", full)
+        with pytest.raises(UserError, match=r"cannot write .*00003.1: No space left on device"):
+            one.claim(3)
+        monkeypatch.undo()
+        assert one.claim(3) == 1, "at once, and not when two minutes are over"
+
+
 def test_a_drawn_point_belongs_to_the_first_trial_that_asks(folders):
     one, other, _ = folders
     assert one.is_new("abc", 1)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lightning_cv.cli.sweep_runs import run_folders
 from lightning_cv.sweeps.folder import SweepFolder
 from lightning_cv.sweeps.local import LocalLauncher
 from lightning_cv.sweeps.progress import RESULTS
@@ -74,10 +75,15 @@ def test_a_run_without_a_checkpoint_begins_again_in_an_empty_folder(fitting):
     assert (calls, trial.state) == (["fit", "fit"], "finished")
 
 
-def test_a_run_with_a_checkpoint_is_resumed_and_begun_again_when_that_gets_it_no_further(fitting):
+def test_a_run_with_a_checkpoint_is_resumed_and_begun_again_when_that_gets_it_no_further(fitting, tmp_path):
     calls, trial = fitting("dies-saved", "dies-saved", "dies-late", "done")
     assert calls == ["fit", "resume", "resume", "fit"], "the second resume left no newer checkpoint"
     assert (trial.state, trial.failures, trial.starts) == ("finished", 3, 4)
+    sweep = tmp_path / "sweep"
+    assert (sweep / f".{trial.id}-3" / "checkpoints" / "last.ckpt").exists(), "what was trained is set aside"
+    for run in (sweep / trial.id, sweep / f".{trial.id}-3"):
+        (run / "config.yaml").write_text("{model: {}, data: {}}")
+    assert list(run_folders(sweep)) == [sweep / trial.id], "and is no second run of the report"
 
 
 def test_a_run_that_ended_while_its_launcher_was_dead_is_not_run_again(fitting, tmp_path):

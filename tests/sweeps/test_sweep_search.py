@@ -1,7 +1,9 @@
 """Random and Bayesian search and early stopping, without a launcher and with one."""
 
 import json
+import logging
 import math
+from pathlib import Path
 from statistics import fmean
 
 import pytest
@@ -13,6 +15,8 @@ from lightning_cv.sweeps.search import Search, value_of
 from lightning_cv.sweeps.spec import read_sweep
 
 pytest.importorskip("optuna")
+from lightning_cv.sweeps.journal import JournalLock  # needs Optuna
+
 LINE = {"x": {"min": -4.0, "max": 4.0}}
 
 
@@ -67,22 +71,32 @@ def test_a_bayesian_search_of_a_parabola_ends_near_its_foot(search_of):
     for number in range(30):
         drawn = search.ask(number, lambda _: True)
         x = drawn.point["x"]
-        search.tell(drawn.asked, (x - 2) ** 2, "finished")
+        search.tell(number, drawn.asked, (x - 2) ** 2, "finished")
         tried.append(abs(x - 2))
     assert fmean(tried[10:]) < 2.5 / 2, "half of what points drawn blindly have: (2 ** 2 / 2 + 6 ** 2 / 2) / 8"
     assert min(tried) < 0.2
 
 
+def test_a_search_learns_from_a_trial_that_failed_and_finished_when_it_was_asked_for_again(search_of):
+    search = search_of(LINE, "bayes")
+    drawn = search.ask(0, lambda _: True)
+    search.tell(0, drawn.asked, None, "failed")
+    search.tell(0, drawn.asked, 0.25, "finished")
+    again = search_of(LINE, "bayes")
+    assert (again._study.best_value, again._study.best_params) == (0.25, drawn.point)
+    assert again.ask(1, lambda _: True).point != drawn.point
+
+
 def test_successive_halving_stops_the_worse_two_thirds_when_they_have_values_enough(search_of):
     search = search_of({"a": {"values": [1, 2, 3]}}, "grid", early_terminate={"type": "hyperband", "min_iter": 2})
     asked = [search.follow(number) for number in range(3)]
-    assert not search.is_hopeless(asked[0], [1.0, 1.0])
-    assert not search.is_hopeless(asked[1], [5.0]), "too early to say"
-    assert search.is_hopeless(asked[1], [5.0, 5.0])
-    assert not search.is_hopeless(asked[2], [0.5, 0.5])
+    assert not search.is_hopeless(0, asked[0], [1.0, 1.0])
+    assert not search.is_hopeless(1, asked[1], [5.0]), "too early to say"
+    assert search.is_hopeless(1, asked[1], [5.0, 5.0])
+    assert not search.is_hopeless(2, asked[2], [0.5, 0.5])
     assert search.follow(2) == asked[2]
-    search.tell(asked[1], 5.0, "pruned")
-    search.tell(asked[1], 4.0, "finished")  # told before: nothing happens
+    search.tell(1, asked[1], 5.0, "pruned")
+    search.tell(1, asked[1], 4.0, "finished")  # told before: nothing happens
 
 
 @pytest.mark.parametrize(
@@ -116,8 +130,48 @@ def test_a_damaged_journal_is_named(search_of, tmp_path):
     journal = tmp_path / "journal"
     lines = journal.read_text().splitlines()
     journal.write_text("\n".join(["{no json", *lines]) + "\n")
-    with pytest.raises(UserError, match=r"the search's journal .*journal is damaged"):
+    with pytest.raises(UserError, match=r"the search's journal .*journal is damaged") as refused:
         search_of(LINE)
+    assert "without that file the sweep goes on" in str(refused.value)
+
+
+def test_a_journal_made_anew_takes_no_value_for_another_trials(search_of, tmp_path):
+    asked = search_of(LINE).ask(0, new_to(set())).asked
+    (tmp_path / "journal").unlink()
+    search = search_of(LINE, early_terminate={"type": "hyperband", "min_iter": 1})
+    other = search.ask(5, new_to(set())).asked
+    assert other == asked, "numbers in the journal begin again"
+    search.tell(0, asked, 1.0, "finished")
+    assert not search.is_hopeless(0, asked, [9.0])
+    (known,) = search._study.get_trials()
+    assert (known.state.name, known.intermediate_values) == ("RUNNING", {}), "trial 5 is at work still"
+
+
+def test_a_line_that_a_kill_or_a_full_disk_cut_is_no_damage(search_of, tmp_path):
+    first, journal = search_of(LINE).ask(0, new_to(set())), tmp_path / "journal"
+    whole = journal.read_text()
+    journal.write_text(whole + '{"op_code":4,"worker')
+    search = search_of(LINE)
+    second = search.ask(1, new_to({"-"}))
+    assert journal.read_text().startswith(whole + "{")
+    again = search_of(LINE)
+    assert [again.ask(number, lambda _: False) for number in (0, 1)] == [first, second]
+
+
+def test_a_lock_whose_holder_died_is_taken_over_and_told(tmp_path, monkeypatch, caplog):
+    """Also in a folder that was named from here, as all are by default."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(logging.getLogger("optuna"), "propagate", True)
+    journal = Path("runs/journal")
+    journal.parent.mkdir()
+    journal.touch()
+    JournalLock(journal).acquire()
+    other = JournalLock(journal)
+    other.grace_period = 0.05
+    assert other.acquire()
+    assert "Forcibly releasing the lock file" in caplog.text
+    other.release()
+    assert not list(journal.parent.glob("*.lock*"))
 
 
 def test_without_optuna_the_message_says_what_to_install(search_of, monkeypatch):

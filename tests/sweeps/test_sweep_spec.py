@@ -158,6 +158,9 @@ def test_a_file_that_is_no_yaml_or_no_mapping_is_told(tmp_path):
     path.write_text("method: grid\nparameters: [")
     with pytest.raises(UserError, match=r"bad\.yaml, line 2: not valid YAML"):
         read_sweep(path)
+    path.write_text("method: grid\nparameters:\n  a: {values: [1]}\n  ? [b]\n  : {value: 1}\n  a: {values: [2]}\n")
+    with pytest.raises(UserError, match=r"bad\.yaml, line 6: not valid YAML: the key a stands there twice"):
+        read_sweep(path)
     path.write_text("- 1")
     with pytest.raises(UserError, match="a mapping of keys is expected, this is list"):
         read_sweep(path)
