@@ -37,6 +37,19 @@ def test_losses_in_half_precision(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_scores_in_half_precision(name: str, half: torch.dtype) -> None:
+    """Sums over a picture of this size are more than float16 holds."""
+    net = net_of(name).eval()
+    images = torch.rand(1, 3, 256, 320)
+    with torch.autocast("cpu", dtype=half):
+        (found,) = net.parts(images)
+    (expected,) = net.parts(images)
+    assert found.scores.dtype == torch.float32
+    torch.testing.assert_close(found.scores[-2:], expected.scores[-2:], atol=2e-3, rtol=0)  # those of stuff
+
+
+@pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize("size", [(64, 96), (90, 70)])
 def test_segments_and_detections_keep_the_contract(name: str, size: tuple[int, int]) -> None:
     net = net_of(name).eval()
