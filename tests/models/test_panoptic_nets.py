@@ -2,11 +2,14 @@
 
 import pytest
 import torch
+import yaml
+from experiment_nets import EXPERIMENTS, build, net_block
 from panoptic_nets import IS_THING, NETS, net_of, target_of, truths
 
 from lightning_cv.contracts import PanopticNet
 from lightning_cv.models import PanopticFPN, SemanticBranch
 from lightning_cv.models.panoptic.base import DividingNet
+from lightning_cv.tasks import PanopticModule
 
 KINDS = list(truths())
 
@@ -149,7 +152,25 @@ def test_things_hide_stuff_whose_pixels_are_theirs() -> None:
     assert merged["segments"].tolist() == [[1, 1, 2, 2]] * 2
 
 
-def test_a_class_without_examples_is_no_segment() -> None:
-    target = target_of(torch.ones(64, 96, dtype=torch.int64), [0])
-    losses = net_of("panoptic_fpn").losses(torch.rand(1, 3, 64, 96), [target])
-    assert torch.stack(list(losses.values())).isfinite().all()
+@pytest.mark.parametrize("name", NETS)
+def test_classes_without_examples_do_no_harm(name: str) -> None:
+    net, target = net_of(name), target_of(torch.ones(64, 96, dtype=torch.int64), [0])
+    gradients(net, torch.stack(list(net.losses(torch.rand(1, 3, 64, 96), [target]).values())).sum())
+
+
+@pytest.mark.parametrize("name", ["panoptic_fpn_r50_coco_1x", "panoptic_segformer_r50_coco_12e"])
+def test_factors_of_the_published_recipes_reach_what_they_mean(name: str) -> None:
+    """Detectron2 lets no norm decay; Panoptic SegFormer's backbone, sampling places and references learn slowly."""
+    (path,) = [path for path in EXPERIMENTS if path.stem == name]
+    scales = yaml.safe_load(path.read_text())["model"]["init_args"]
+    with torch.device("meta"):
+        net = build(net_block(path))
+    task = PanopticModule(net, torch.optim.SGD, None, scales.get("lr_scales"), scales.get("decay_scales"))  # type: ignore[arg-type]
+    groups = task._parameter_groups()
+    norms = {id(p) for m in net.modules() if isinstance(m, torch.nn.GroupNorm) for p in m.parameters()}
+    slow = {id(p) for n, p in net.named_parameters() if "sampling_offsets" in n or "reference_points" in n}
+    slow |= {id(p) for n, p in net.named_parameters() if n.startswith("features.") and p.requires_grad}
+    expected = norms if name.startswith("panoptic_fpn") else slow
+    changed = [group for group in groups if group["lr_scale"] * group["decay_scale"] != 1]
+    assert {id(parameter) for group in changed for parameter in group["params"]} == expected
+    assert {group["lr_scale"] + group["decay_scale"] for group in groups} == ({2, 1} if expected is norms else {2, 1.1})
