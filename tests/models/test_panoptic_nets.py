@@ -6,10 +6,14 @@ import yaml
 from experiment_nets import EXPERIMENTS, build, net_block
 from panoptic_nets import IS_THING, NETS, net_of, target_of, truths
 
-from lightning_cv.contracts import PanopticNet
+from lightning_cv.callbacks.panoptic import in_one_size
+from lightning_cv.contracts import FoundSegments, LabelMap, PanopticNet
+from lightning_cv.metrics.panoptic import PanopticQuality
 from lightning_cv.models import PanopticFPN, SemanticBranch
 from lightning_cv.models.panoptic.base import DividingNet
+from lightning_cv.ops.panoptic import objects_of_segments
 from lightning_cv.tasks import PanopticModule
+from lightning_cv.viz.panoptic import segments_beside_truth
 
 KINDS = list(truths())
 
@@ -27,6 +31,23 @@ def test_losses_of_any_picture_are_finite_and_reach_every_parameter(name: str, k
     losses = net.losses(torch.rand(1, 3, 64, 96), [truths()[kind]])
     assert all(value.shape == () and value.dtype == torch.float32 and value.isfinite() for value in losses.values())
     gradients(net, torch.stack(list(losses.values())).sum())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_picture_is_scored_drawn_and_counted(kind: str) -> None:
+    """Found as it is; of a crowd and of void nothing is asked."""
+    target = truths()[kind]
+    found: FoundSegments = {"segments": target["segments"], "labels": target["labels"]}
+    metric = PanopticQuality(IS_THING)
+    guess, truth = in_one_size(found, target)
+    metric.update([guess], [truth], ["a"])
+    asked = len(target["labels"]) > int(target["crowd"].sum())
+    assert metric.compute().item() == pytest.approx(1.0 if asked else float("nan"), nan_ok=True)
+    objects = objects_of_segments(target, (64, 96))
+    assert len(objects["boxes"]) == int(target["is_thing"].sum())
+    assert int(objects["crowd"].sum()) == int(target["crowd"].sum())
+    names = LabelMap(("a", "b", "c", "d", "e"), 0, (1, 2, 5, 90, 91))
+    assert segments_beside_truth(torch.rand(3, 64, 96), found, target, names, IS_THING).ndim == 3
 
 
 @pytest.mark.parametrize("name", NETS)
