@@ -6,7 +6,7 @@ import torch
 
 from lightning_cv.datamodules.batches_panoptic import collate_panoptic, pad_images
 from lightning_cv.transforms import MEAN_COLOUR
-from lightning_cv.transforms.panoptic import PanopticEval, PanopticShorterSide, PanopticTrain
+from lightning_cv.transforms.panoptic import PanopticEval, PanopticShorterSide, PanopticTrain, _window
 
 
 def a_sample(height=40, width=60, segments=None):
@@ -131,6 +131,15 @@ def test_every_second_picture_is_cut_before():
     assert {tuple(small(a_sample(), seed).image.shape[1:]) for seed in range(20)} == {(60, 90)}
     sides = {tuple(PanopticShorterSide([8], 200, [40], (5, 9))(a_sample(), seed).image.shape[1:]) for seed in range(50)}
     assert {(8, 8), (8, 14), (14, 8)} <= sides  # squares of any side, and 5 x 9
+
+
+def test_any_length_of_a_window_that_fits_is_as_likely_as_another():
+    sample, rng = a_sample(80, 300), np.random.default_rng(0)
+    shapes = [_window(sample["image"], sample["segments"], 2.0, (80, 400), rng)[1].shape for _ in range(1000)]
+    heights, widths = (np.array(sides) for sides in zip(*shapes, strict=True))
+    assert (heights.min(), heights.max(), widths.min(), widths.max()) == (40, 80, 40, 200)
+    assert heights.mean() == pytest.approx(60, abs=1.5)
+    assert widths.mean() == pytest.approx(120, abs=6)
 
 
 @pytest.mark.parametrize(

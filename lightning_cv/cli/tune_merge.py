@@ -33,6 +33,8 @@ def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     if options.out.is_dir():
         raise UserError(f"--out {options.out} is a folder, not a file")
+    if options.out.resolve() == options.ckpt.resolve():
+        raise UserError(f"--out {options.out} is the checkpoint: the settings need a file of their own")
     if options.images is not None and options.images < 1:
         raise UserError(f"--images must be at least 1, got {options.images}")
     asked = _values(options.values)
@@ -51,6 +53,10 @@ def main(argv: list[str]) -> int:
         raise UserError(f"{type(now).__name__} has no thresholds that are known here")
     if unknown := sorted(set(asked) - set(now.tunable)):
         raise UserError(f"--values {unknown[0]}: {type(now).__name__} has {', '.join(now.tunable)}")
+    try:  # before the long part
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder of --out {options.out}: {error.strerror}") from error
     tried = try_all(model.task, model.datamodule, _merges(now, asked), options.images)
     best = max(tried, key=lambda one: one.figures.all.pq)  # of equals the first: what there was before
     _tell(tried, best)
@@ -58,7 +64,6 @@ def main(argv: list[str]) -> int:
     arguments = settings["model"]["init_args"] | {"inference": _block(now, best.thresholds)}
     changed = settings | {"model": settings["model"] | {"init_args": arguments}}
     try:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(_head(options, best) + yaml.safe_dump(changed, sort_keys=False))
     except OSError as error:
         raise UserError(f"cannot write --out {options.out}: {error.strerror or error}") from error

@@ -194,7 +194,11 @@ class CocoPanopticDataModule(_CocoFolder[CocoPanoptic]):
             strict=self.strict,
             cache=self.cache,
         )
-        self.is_thing = tuple(source.is_thing.tolist())
+        is_thing = tuple(source.is_thing.tolist())
+        if getattr(self, "is_thing", is_thing) != is_thing and source.label_map == self.label_map:
+            name = next(n for n, a, b in zip(self.label_map.names, is_thing, self.is_thing, strict=True) if a != b)
+            raise DataError(f"{source.source} and the files of the other splits disagree whether {name!r} is a thing")
+        self.is_thing = is_thing
         return source
 
     def train_set(self) -> BatchDataset[PanopticBatch]:

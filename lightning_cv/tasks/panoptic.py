@@ -8,6 +8,7 @@ from torch import Tensor
 from lightning_cv.contracts import (
     Detections,
     FoundSegments,
+    LabelMap,
     Merge,
     PanopticBatch,
     PanopticNet,
@@ -46,12 +47,17 @@ class PanopticModule(Task):
         self.is_thing: tuple[bool, ...] | None = None
         self.keep_settings()
 
-    def setup(self, stage: str) -> None:
-        """As `Task.setup`, and tell the net which classes are things."""
-        super().setup(stage)
-        datamodule = getattr(self.trainer, "datamodule", None)
-        if datamodule is not None:
-            self._tell(datamodule.is_thing)
+    def check_classes(self, label_map: LabelMap) -> None:
+        """Tell the net which classes are things, where it counts both kinds; then as `Task.check_classes`."""
+        datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # a connector sets it
+        is_thing = getattr(datamodule, "is_thing", None)
+        if is_thing is None:
+            raise ValueError(
+                "PanopticModule needs data that tell things and stuff apart, as CocoPanopticDataModule's do, "
+                f"not those of {type(datamodule).__name__}"
+            )
+        self._tell(is_thing)
+        super().check_classes(label_map)
 
     def training_step(self, batch: PanopticBatch, batch_idx: int) -> dict[str, Tensor]:
         """The loss of a batch, and its terms under their names."""

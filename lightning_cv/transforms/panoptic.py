@@ -113,7 +113,7 @@ class PanopticShorterSide(PanopticTransform):
         shorter: lengths of the shorter side, one of which is drawn.
         longer: no side becomes longer.
         before_crop: lengths of the shorter side before the cut; none, and no picture is cut.
-        crop: least and greatest side of the window; a smaller picture is its own window.
+        crop: least and greatest side of the window, no greater than the picture's; a smaller picture is its own window.
     """
 
     def __init__(
@@ -149,8 +149,9 @@ def _window(
     image: Picture, segments: Segments, scale: float, sides: tuple[int, int], rng: np.random.Generator
 ) -> tuple[Picture, Segments]:
     """A window at a random place, each side drawn from the two lengths in pixels of the picture times `scale`."""
-    drawn = (max(1, round(int(rng.integers(sides[0], sides[1] + 1)) / scale)) for _ in range(2))
-    height, width = (min(length, side) for length, side in zip(drawn, segments.shape, strict=True))
+    scaled = (round(side * scale) for side in segments.shape)
+    drawn = (int(rng.integers(min(sides[0], side), min(sides[1], side) + 1)) for side in scaled)
+    height, width = (max(1, min(round(a / scale), b)) for a, b in zip(drawn, segments.shape, strict=True))
     top, left = (int(rng.integers(side - new + 1)) for side, new in zip(segments.shape, (height, width), strict=True))
     window = (slice(top, top + height), slice(left, left + width))
     return image[window], segments[window]

@@ -73,3 +73,19 @@ def test_a_slip_is_told(
     assert main(["tune-merge", "--ckpt", str(checkpoint), "--out", str(tmp_path / "a.yaml"), *options]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "a.yaml").exists()
+
+
+def test_the_checkpoint_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "last.ckpt").write_bytes(b"weights")
+    assert main(["tune-merge", "--ckpt", str(tmp_path / "last.ckpt"), "--out", f"{tmp_path}/./last.ckpt"]) == 2
+    assert "is the checkpoint" in capsys.readouterr().err
+    assert (tmp_path / "last.ckpt").read_bytes() == b"weights"
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_tried(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("lightning_cv.cli.tune_merge.try_all", lambda *_: pytest.fail("tried"))
+    (tmp_path / "a").write_text("")
+    assert main(["tune-merge", "--ckpt", str(checkpoint), "--out", str(tmp_path / "a" / "b.yaml")]) == 2
+    assert "cannot make the folder of --out" in capsys.readouterr().err

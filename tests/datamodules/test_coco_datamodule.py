@@ -169,6 +169,18 @@ def test_splits_with_other_categories_are_refused(tmp_path):
         module.setup("fit")
 
 
+def test_splits_that_disagree_on_what_is_a_thing_are_refused(tmp_path):
+    module = DrawnPanopticDataModule(str(tmp_path), train=1, val=1, test=1, size=32)
+    module.prepare_data()
+    path = Path(module.root) / "annotations/panoptic_val2017.json"
+    content = json.loads(path.read_text())
+    content["categories"][3]["isthing"] = 0
+    path.write_text(json.dumps(content))
+    name = content["categories"][3]["name"]
+    with pytest.raises(DataError, match=rf"panoptic_val2017\.json and .* splits disagree whether '{name}' is a thing"):
+        module.setup("fit")
+
+
 def test_folders_of_another_layout(tmp_path):
     for split in ("train", "valid"):
         entries = [an_object(1, 7, [1, 1, 3, 3], segmentation=SQUARE)]

@@ -2,11 +2,18 @@
 
 import pytest
 import torch
+import yaml
+from experiment_nets import EXPERIMENTS, build, net_block
 from panoptic_nets import IS_THING, NETS, net_of, target_of, truths
 
-from lightning_cv.contracts import PanopticNet
+from lightning_cv.callbacks.panoptic import in_one_size
+from lightning_cv.contracts import FoundSegments, LabelMap, PanopticNet
+from lightning_cv.metrics.panoptic import PanopticQuality
 from lightning_cv.models import PanopticFPN, SemanticBranch
 from lightning_cv.models.panoptic.base import DividingNet
+from lightning_cv.ops.panoptic import objects_of_segments
+from lightning_cv.tasks import PanopticModule
+from lightning_cv.viz.panoptic import segments_beside_truth
 
 KINDS = list(truths())
 
@@ -26,6 +33,23 @@ def test_losses_of_any_picture_are_finite_and_reach_every_parameter(name: str, k
     gradients(net, torch.stack(list(losses.values())).sum())
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_picture_is_scored_drawn_and_counted(kind: str) -> None:
+    """Found as it is; of a crowd and of void nothing is asked."""
+    target = truths()[kind]
+    found: FoundSegments = {"segments": target["segments"], "labels": target["labels"]}
+    metric = PanopticQuality(IS_THING)
+    guess, truth = in_one_size(found, target)
+    metric.update([guess], [truth], ["a"])
+    asked = len(target["labels"]) > int(target["crowd"].sum())
+    assert metric.compute().item() == pytest.approx(1.0 if asked else float("nan"), nan_ok=True)
+    objects = objects_of_segments(target, (64, 96))
+    assert len(objects["boxes"]) == int(target["is_thing"].sum())
+    assert int(objects["crowd"].sum()) == int(target["crowd"].sum())
+    names = LabelMap(("a", "b", "c", "d", "e"), 0, (1, 2, 5, 90, 91))
+    assert segments_beside_truth(torch.rand(3, 64, 96), found, target, names, IS_THING).ndim == 3
+
+
 @pytest.mark.parametrize("name", NETS)
 def test_losses_in_half_precision(name: str) -> None:
     net = net_of(name)
@@ -34,6 +58,19 @@ def test_losses_in_half_precision(name: str) -> None:
         losses = net.losses(torch.rand(2, 3, 64, 96), targets)
     assert all(value.dtype == torch.float32 and value.isfinite() for value in losses.values())
     gradients(net, torch.stack(list(losses.values())).sum())
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_scores_in_half_precision(name: str, half: torch.dtype) -> None:
+    """Sums over a picture of this size are more than float16 holds."""
+    net = net_of(name).eval()
+    images = torch.rand(1, 3, 256, 320)
+    with torch.autocast("cpu", dtype=half):
+        (found,) = net.parts(images)
+    (expected,) = net.parts(images)
+    assert found.scores.dtype == torch.float32
+    torch.testing.assert_close(found.scores[-2:], expected.scores[-2:], atol=2e-3, rtol=0)  # those of stuff
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -136,7 +173,25 @@ def test_things_hide_stuff_whose_pixels_are_theirs() -> None:
     assert merged["segments"].tolist() == [[1, 1, 2, 2]] * 2
 
 
-def test_a_class_without_examples_is_no_segment() -> None:
-    target = target_of(torch.ones(64, 96, dtype=torch.int64), [0])
-    losses = net_of("panoptic_fpn").losses(torch.rand(1, 3, 64, 96), [target])
-    assert torch.stack(list(losses.values())).isfinite().all()
+@pytest.mark.parametrize("name", NETS)
+def test_classes_without_examples_do_no_harm(name: str) -> None:
+    net, target = net_of(name), target_of(torch.ones(64, 96, dtype=torch.int64), [0])
+    gradients(net, torch.stack(list(net.losses(torch.rand(1, 3, 64, 96), [target]).values())).sum())
+
+
+@pytest.mark.parametrize("name", ["panoptic_fpn_r50_coco_1x", "panoptic_segformer_r50_coco_12e"])
+def test_factors_of_the_published_recipes_reach_what_they_mean(name: str) -> None:
+    """Detectron2 lets no norm decay; Panoptic SegFormer's backbone, sampling places and references learn slowly."""
+    (path,) = [path for path in EXPERIMENTS if path.stem == name]
+    scales = yaml.safe_load(path.read_text())["model"]["init_args"]
+    with torch.device("meta"):
+        net = build(net_block(path))
+    task = PanopticModule(net, torch.optim.SGD, None, scales.get("lr_scales"), scales.get("decay_scales"))  # type: ignore[arg-type]
+    groups = task._parameter_groups()
+    norms = {id(p) for m in net.modules() if isinstance(m, torch.nn.GroupNorm) for p in m.parameters()}
+    slow = {id(p) for n, p in net.named_parameters() if "sampling_offsets" in n or "reference_points" in n}
+    slow |= {id(p) for n, p in net.named_parameters() if n.startswith("features.") and p.requires_grad}
+    expected = norms if name.startswith("panoptic_fpn") else slow
+    changed = [group for group in groups if group["lr_scale"] * group["decay_scale"] != 1]
+    assert {id(parameter) for group in changed for parameter in group["params"]} == expected
+    assert {group["lr_scale"] + group["decay_scale"] for group in groups} == ({2, 1} if expected is norms else {2, 1.1})

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lightning_cv.callbacks import PanopticInstanceMetrics, PanopticMetrics
 from lightning_cv.checkpoints import load_checkpoint
-from lightning_cv.contracts import PanopticNet, PanopticParts, PanopticTarget
+from lightning_cv.contracts import LabelMap, PanopticNet, PanopticParts, PanopticTarget
 from lightning_cv.models.panoptic.base import DividingNet
 from lightning_cv.ops.panoptic import HeuristicMerge, MaskWiseMerge
 from lightning_cv.tasks import PanopticModule
@@ -62,6 +62,22 @@ def test_the_data_say_which_classes_are_things(tmp_path: Path) -> None:
     assert net.is_thing.tolist() == list(SEGMENT_THINGS)
     with pytest.raises(ValueError, match=r"model.net has 2 classes of things and 1 of stuff, but the data has 1 and 2"):
         net.tell_classes([True, False, False])
+
+
+@pytest.mark.parametrize(
+    ("marks", "message"),
+    [
+        ((True, True, True, False), "model.net has 2 classes of things and 1 of stuff, but the data has 3 and 1"),
+        (None, "PanopticModule needs data that tell things and stuff apart, .* not those of ToyData"),
+    ],
+    ids=["another number", "not told"],
+)
+def test_data_of_other_classes_are_refused(marks: tuple[bool, ...] | None, message: str, tmp_path: Path) -> None:
+    names = ("ground", "disc", "star", "more")[: len(marks or SEGMENT_THINGS)]
+    data = ToyData([panoptic_batch(0)], LabelMap(names, 0, tuple(range(1, len(names) + 1))))
+    data.is_thing = marks  # type: ignore[assignment]  # data of other tasks have none
+    with pytest.raises(ValueError, match=message):
+        toy_trainer(tmp_path).test(PanopticModule(LeftAndRight(), SGD), datamodule=data, verbose=False)
 
 
 def test_another_merge_is_tried_without_training(tmp_path: Path) -> None:

@@ -40,25 +40,30 @@ class MaskAsker(nn.Module):
     def asked(self, queries: Tensor, cells: Tensor) -> Tensor:
         """Products (N, M, Q, S) of queries (N, Q, C) and cells (N, S, C), float32."""
         q, k = self.in_heads(self.query(queries)), self.in_heads(self.key(cells))
-        products: Tensor = q.float() @ k.float().transpose(-2, -1) * q.shape[-1] ** -0.5
-        return products
+        with torch.autocast(q.device.type, enabled=False):
+            products: Tensor = q.float() @ k.float().transpose(-2, -1) * q.shape[-1] ** -0.5
+            return products
 
     def in_heads(self, x: Tensor) -> Tensor:
         """(N, M, S, C / M) of (N, S, C)."""
         return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
     def masks(self, products: Tensor, sizes: Sizes) -> Tensor:
-        """Masks (N, Q, h, w), at least 0, of products (N, M, Q, S)."""
+        """Masks (N, Q, h, w), float32, at least 0, of products (N, M, Q, S)."""
+        with torch.autocast(products.device.type, enabled=False):
+            return self._joined(products.float(), sizes)
+
+    def _joined(self, products: Tensor, sizes: Sizes) -> Tensor:
         images, _, queries, _ = products.shape
         parts = torch.split(products.permute(0, 2, 3, 1), [h * w for h, w in sizes], dim=2)  # each (N, Q, h * w, M)
         maps = []
         for part, layer, (height, width) in zip(parts, self.of_level, sizes, strict=True):
-            x = F.relu(layer(part)).float().transpose(2, 3).reshape(images * queries, self.heads, height, width)
+            x = F.relu(layer(part)).transpose(2, 3).reshape(images * queries, self.heads, height, width)
             if (height, width) != tuple(sizes[0]):
                 x = F.interpolate(x, size=sizes[0], mode="bilinear", align_corners=False)
             maps.append(x)
         joined = torch.cat(maps, dim=1)  # (N * Q, L * M, h, w)
-        fused = F.conv2d(joined, self.fuse.weight.float()[..., None, None], self.fuse.bias.float())
+        fused = F.conv2d(joined, self.fuse.weight[..., None, None], self.fuse.bias)
         return F.relu(fused).view(images, queries, *sizes[0])
 
 

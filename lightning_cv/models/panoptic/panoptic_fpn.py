@@ -15,7 +15,8 @@ class PanopticFPN(DividingNet):
 
     Kirillov et al. 2019, "Panoptic feature pyramid networks". The best weights of the two losses depend on the data
     (their section 4): those here are Detectron2's for COCO. A picture without things trains the semantic branch and the
-    background of the regions; one that is void everywhere the latter alone.
+    background of the regions; one that is void everywhere the latter alone. Differs from Detectron2, which learns
+    things from the json of instances: here from the panoptic segments, where hidden pixels are no part of a thing.
 
     Args:
         instances: learns the things; its number of classes is that of the thing classes.

@@ -49,7 +49,7 @@ class PanopticSegFormer(DividingNet):
     Li et al. 2022, "Panoptic SegFormer: delving deeper into panoptic segmentation with transformers", and their
     released code. Differs from that code: boxes and classes of things in the mask decoder, whose losses are 0 there,
     are left out; counts of things and stuff that losses are divided by are those of a process; a padded border counts
-    as picture. A mask's quality counts values above 1 as 1.
+    as picture. A mask's quality counts values above 1 as 1, and a mask ends at 0.5 in the image, there in the file.
 
     Args:
         features: gives the maps, finest first; it normalises its input itself. The masks have the finest map's cells.

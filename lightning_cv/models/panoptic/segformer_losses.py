@@ -145,6 +145,8 @@ def location_terms(
 def mask_pairs(cost: Tensor, masks: Tensor, truth: Truth, weights: Weights) -> Pairs:
     """The queries of the mask decoder that answer for each thing, by their boxes, classes and last masks.
 
+    Differs from the released code, which compares masks at the finest map's size here: it is that of `mask_term`.
+
     Args:
         cost: (Q, G), see `location_cost`, of these queries.
         masks: (Q, h, w).
