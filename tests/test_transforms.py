@@ -3,6 +3,7 @@
 import pickle
 
 import albumentations as A
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -396,3 +397,17 @@ def test_evaluation_pads_right_and_bottom_and_never_resizes(height, width, padde
     assert (mask[:, width:] == VOID).all()
     np.testing.assert_array_equal((image[:, :height, :width] * 255).round().byte().permute(1, 2, 0), sample["image"])
     torch.testing.assert_close(SegmentationEval(32).image(sample["image"]), image)
+
+
+def test_the_hue_turns_by_as_many_degrees_as_stated():
+    """18 of the released code are OpenCV's bytes: red turns up to 36 degrees, to (255, 153, 0) or (255, 0, 153)."""
+    red = np.zeros((8, 8, 3), np.uint8) + np.array([255, 0, 0], np.uint8)
+    found = {}
+    for hue in (18, 36):
+        changed = [distort_colours(red, np.random.default_rng(seed), hue_range=hue)[0, 0] for seed in range(400)]
+        hues = [cv2.cvtColor(pixel[None, None], cv2.COLOR_RGB2HSV)[0, 0, 0] * 2.0 for pixel in changed]
+        found[hue] = max(min(turn, 360 - turn) for turn in hues)
+    assert found[18] == pytest.approx(18, abs=5)  # bytes of dark pixels are coarse
+    assert found[36] == pytest.approx(36, abs=5)
+    with pytest.raises(ValueError, match="hue is 0 to 180 degrees, got -1"):
+        SSDTrain(64, hue=-1)
