@@ -21,6 +21,7 @@ from lightning_cv.transforms import (
     ShorterSideEval,
     ShorterSideTrain,
     YOLOTrain,
+    YOLOv1Train,
     restore_boxes,
     warp_region,
 )
@@ -145,6 +146,45 @@ def test_the_size_changes_every_ten_batches_and_is_the_same_in_a_batch():
     for number in (0, 10, 20, 30):
         batch = dataset[[Draw(0, index, number) for index in range(4)]]
         assert batch["images"].shape == (4, 3, sizes[number], sizes[number])
+
+
+@pytest.mark.parametrize("preset", [YOLOTrain(64), YOLOv1Train(64)], ids=["v2", "v1"])
+def test_objects_come_in_random_order_each_with_its_label_and_mask(preset):
+    """Of objects that want one cell the losses take one by its place, which must not always be the same."""
+    sample = sample_of([[10, 10, 30, 30], [12, 12, 28, 28], [40, 5, 70, 35]], masks=True)
+    firsts = set()
+    for seed in range(20):
+        target = preset(sample, seed).target
+        sides = (target["boxes"][:, 2:] - target["boxes"][:, :2]).prod(dim=1)
+        assert target["labels"][sides.argsort()].tolist() == [2, 1, 3]
+        shown = target["masks"].flatten(1).sum(dim=1)
+        assert target["labels"][shown.argsort()].tolist() == [2, 1, 3]
+        firsts.add(int(target["labels"][0]))
+    assert firsts == {1, 2, 3}
+
+
+def test_yolo_v1_moves_each_edge_by_a_fifth_and_repeats_what_is_outside():
+    sample = sample_of([[0, 0, 80, 40]])
+    sample["image"][:] = 200
+    preset = YOLOv1Train(96, hue=0, saturation=1, exposure=1)
+    boxes = []
+    for seed in range(300):
+        image, target = preset(sample, seed)
+        assert image.shape == (3, 96, 96)
+        assert (image == 200 / 255).all()  # also where the box does not reach
+        boxes.append(target["boxes"])
+    near, far = torch.cat(boxes)[:, :2], torch.cat(boxes)[:, 2:]
+    assert 0 == near.min() < 13 < near.max() <= 96 * 0.2 + 1e-4  # one edge out by a fifth, the other in by as much
+    assert 96 * 0.8 - 1e-4 <= far.min() < 83 < far.max() == 96
+
+
+def test_yolo_v1_without_jitter_is_the_stretch_of_evaluation():
+    sample = sample_of([[8, 4, 40, 20]])
+    plain, mirrored = pytest.approx([6.4, 6.4, 32, 32]), pytest.approx([32, 6.4, 57.6, 32])
+    (first,), (second,) = (YOLOv1Train(64, jitter=0)(sample, seed).target["boxes"].tolist() for seed in (0, 2))
+    assert (first, second) == (plain, mirrored)
+    with pytest.raises(ValueError, match="YOLOv1Train: size must be at least 1, jitter 0 to"):
+        YOLOv1Train(64, jitter=0.5)
 
 
 def test_hsv_by_hand():
