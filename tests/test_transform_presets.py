@@ -1,6 +1,7 @@
 """Two-stage, YOLO, mosaic and R-CNN presets by hand."""
 
 import albumentations as A
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -20,11 +21,13 @@ from lightning_cv.transforms import (
     SegmentationTrain,
     ShorterSideEval,
     ShorterSideTrain,
+    SSDTrain,
     YOLOTrain,
     YOLOv1Train,
     restore_boxes,
     warp_region,
 )
+from lightning_cv.transforms.colour import distort_colours
 from lightning_cv.transforms.masks import Lookup, look_up
 from lightning_cv.transforms.yolo import distort_hsv
 
@@ -308,3 +311,18 @@ def test_scales_that_make_no_sense_are_refused(scale):
 def test_a_multiple_of_nothing_is_refused():
     with pytest.raises(ValueError, match="multiple"):
         SegmentationEval(0)
+
+
+def test_the_hue_turns_by_as_many_degrees_as_stated(monkeypatch):
+    """18 of the released code are OpenCV's bytes of two degrees: red turns by up to 36 degrees."""
+    monkeypatch.setattr("lightning_cv.transforms.colour._tone_table", lambda rng, strength: None)
+    red = np.zeros((1, 1, 3), np.uint8) + np.array([255, 0, 0], np.uint8)
+    found = {}
+    for hue in (18, 36):
+        changed = [distort_colours(red, np.random.default_rng(seed), hue_range=hue) for seed in range(400)]
+        turned = [cv2.cvtColor(pixel, cv2.COLOR_RGB2HSV)[0, 0].tolist() for pixel in changed]
+        degrees = [2 * turn for turn, saturation, _ in turned if saturation > 250]  # of pale ones it is rough
+        found[hue] = max(min(turn, 360 - turn) for turn in degrees)
+    assert found == {18: pytest.approx(18, abs=2), 36: pytest.approx(36, abs=2)}
+    with pytest.raises(ValueError, match="hue is 0 to 180 degrees, got -1"):
+        SSDTrain(64, hue=-1)
