@@ -2,7 +2,9 @@
 
 Both get the same images and objects (VOC's 20 classes, random boxes) and a step of the same SGD. torchvision resizes
 nothing, for images are of its size. On a CPU, seconds are the process's own on one thread, which other work on the
-machine disturbs least. `python benchmarks/ssd_step.py --batch 2 --pairs 5`.
+machine disturbs least. Below stands what the time goes into, from a profile of one more call: convolutions, which both
+leave to the same library, other layers, and all else, which is ours: matching, losses, decoding, NMS, the optimizer.
+`python benchmarks/ssd_step.py --batch 2 --pairs 5`.
 """
 
 import argparse
@@ -12,6 +14,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.ssd import SSD as TorchvisionSSD
 from torchvision.models.detection.ssd import _vgg_extractor
@@ -96,6 +100,32 @@ def compare(what: str, ours: Callable[[], object], other: Callable[[], object], 
         f"{what}, batch {batch}, {device}: {batch / mine:.2f} images/s, "
         f"torchvision {batch / its:.2f}, ratio {ratio:.2f}"
     )
+    for who, work, seconds in (("ours", ours, mine), ("torchvision's", other, its)):
+        parts = [
+            f"{what} {share:.0%} ({1000 * share * seconds:.0f} ms)" for what, share in shares(work, device).items()
+        ]
+        print(f"  {who}: {', '.join(parts)}")
+
+
+LAYERS = {
+    "convolutions": ("conv",),
+    "other layers": ("relu", "threshold", "clamp_min", "max_pool", "batch_norm", "interpolate", "upsample"),
+}
+"""What the names of a kind's operations hold."""
+
+
+def shares(work: Callable[[], object], device: str) -> dict[str, float]:
+    """Share of one call's time in each kind of operation, their own time alone: on a GPU that of their kernels."""
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device == "cuda" else [])
+    with profile(activities=activities) as profiled:
+        work()
+    times = dict.fromkeys([*LAYERS, "all else"], 0.0)
+    for event in profiled.key_averages():
+        if event.device_type != DeviceType.CPU:  # a kernel by itself, which counts for the operation that starts it
+            continue
+        kind = next((kind for kind, words in LAYERS.items() if any(word in event.key for word in words)), "all else")
+        times[kind] += event.self_device_time_total if device == "cuda" else event.self_cpu_time_total
+    return {kind: spent / sum(times.values()) for kind, spent in times.items()}
 
 
 def main() -> None:

@@ -1,7 +1,9 @@
 """Nets of published size are built without memory and have the parameters that the papers or releases say."""
 
 import pytest
-from experiment_nets import LARGE, parameter_counts
+from experiment_nets import EXPERIMENTS, LARGE, parameter_counts
+
+from lightning_cv.cli.experiments import experiment_name, read_yaml, with_bases
 
 COUNTS = {
     # VGG-16's 14,714,688 convolutions, fc6 and fc7 as convolutions, scores, and a filter for each pair of classes
@@ -52,3 +54,14 @@ def test_every_experiment_of_published_size_is_counted() -> None:
 @pytest.mark.parametrize("name", COUNTS)
 def test_a_published_net_has_its_parameters(name: str) -> None:
     assert parameter_counts()[name] == COUNTS[name]
+
+
+@pytest.mark.parametrize("name", [name for name in COUNTS if name.startswith("detection/") and "voc" in name])
+def test_published_figures_of_voc_2007_are_means_of_eleven_points(name: str) -> None:
+    """The area under the curve, the default, is another figure: on VOC 2007 the higher one by some points."""
+    (path,) = (path for path in EXPERIMENTS if experiment_name(path) == name)
+    files = [read_yaml(file) for file in with_bases(path)]
+    callbacks = [block for file in files for block in file.get("trainer", {}).get("callbacks+", [])]
+    metrics = [block for block in callbacks if block["class_path"].endswith(".DetectionMetrics")]
+    assert [block.get("init_args") for block in metrics] == [{"kind": "11point"}]
+    assert "11-point" in files[-1]["target"]["source"]

@@ -1,6 +1,7 @@
 """Two-stage, YOLO, mosaic and R-CNN presets by hand."""
 
 import albumentations as A
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -20,10 +21,13 @@ from lightning_cv.transforms import (
     SegmentationTrain,
     ShorterSideEval,
     ShorterSideTrain,
+    SSDTrain,
     YOLOTrain,
+    YOLOv1Train,
     restore_boxes,
     warp_region,
 )
+from lightning_cv.transforms.colour import distort_colours
 from lightning_cv.transforms.masks import Lookup, look_up
 from lightning_cv.transforms.yolo import distort_hsv
 
@@ -147,6 +151,45 @@ def test_the_size_changes_every_ten_batches_and_is_the_same_in_a_batch():
         assert batch["images"].shape == (4, 3, sizes[number], sizes[number])
 
 
+@pytest.mark.parametrize("preset", [YOLOTrain(64), YOLOv1Train(64)], ids=["v2", "v1"])
+def test_objects_come_in_random_order_each_with_its_label_and_mask(preset):
+    """Of objects that want one cell the losses take one by its place, which must not always be the same."""
+    sample = sample_of([[10, 10, 30, 30], [12, 12, 28, 28], [40, 5, 70, 35]], masks=True)
+    firsts = set()
+    for seed in range(20):
+        target = preset(sample, seed).target
+        sides = (target["boxes"][:, 2:] - target["boxes"][:, :2]).prod(dim=1)
+        assert target["labels"][sides.argsort()].tolist() == [2, 1, 3]
+        shown = target["masks"].flatten(1).sum(dim=1)
+        assert target["labels"][shown.argsort()].tolist() == [2, 1, 3]
+        firsts.add(int(target["labels"][0]))
+    assert firsts == {1, 2, 3}
+
+
+def test_yolo_v1_moves_each_edge_by_a_fifth_and_repeats_what_is_outside():
+    sample = sample_of([[0, 0, 80, 40]])
+    sample["image"][:] = 200
+    preset = YOLOv1Train(96, hue=0, saturation=1, exposure=1)
+    boxes = []
+    for seed in range(300):
+        image, target = preset(sample, seed)
+        assert image.shape == (3, 96, 96)
+        assert (image == 200 / 255).all()  # also where the box does not reach
+        boxes.append(target["boxes"])
+    near, far = torch.cat(boxes)[:, :2], torch.cat(boxes)[:, 2:]
+    assert 0 == near.min() < 13 < near.max() <= 96 * 0.2 + 1e-4  # one edge out by a fifth, the other in by as much
+    assert 96 * 0.8 - 1e-4 <= far.min() < 83 < far.max() == 96
+
+
+def test_yolo_v1_without_jitter_is_the_stretch_of_evaluation():
+    sample = sample_of([[8, 4, 40, 20]])
+    plain, mirrored = pytest.approx([6.4, 6.4, 32, 32]), pytest.approx([32, 6.4, 57.6, 32])
+    (first,), (second,) = (YOLOv1Train(64, jitter=0)(sample, seed).target["boxes"].tolist() for seed in (0, 2))
+    assert (first, second) == (plain, mirrored)
+    with pytest.raises(ValueError, match="YOLOv1Train: size must be at least 1, jitter 0 to"):
+        YOLOv1Train(64, jitter=0.5)
+
+
 def test_hsv_by_hand():
     rng = np.random.default_rng(0)
     grey = np.full((2, 2, 3), 100, np.uint8)
@@ -268,3 +311,18 @@ def test_scales_that_make_no_sense_are_refused(scale):
 def test_a_multiple_of_nothing_is_refused():
     with pytest.raises(ValueError, match="multiple"):
         SegmentationEval(0)
+
+
+def test_the_hue_turns_by_as_many_degrees_as_stated(monkeypatch):
+    """18 of the released code are OpenCV's bytes of two degrees: red turns by up to 36 degrees."""
+    monkeypatch.setattr("lightning_cv.transforms.colour._tone_table", lambda rng, strength: None)
+    red = np.zeros((1, 1, 3), np.uint8) + np.array([255, 0, 0], np.uint8)
+    found = {}
+    for hue in (18, 36):
+        changed = [distort_colours(red, np.random.default_rng(seed), hue_range=hue) for seed in range(400)]
+        turned = [cv2.cvtColor(pixel, cv2.COLOR_RGB2HSV)[0, 0].tolist() for pixel in changed]
+        degrees = [2 * turn for turn, saturation, _ in turned if saturation > 250]  # of pale ones it is rough
+        found[hue] = max(min(turn, 360 - turn) for turn in degrees)
+    assert found == {18: pytest.approx(18, abs=2), 36: pytest.approx(36, abs=2)}
+    with pytest.raises(ValueError, match="hue is 0 to 180 degrees, got -1"):
+        SSDTrain(64, hue=-1)

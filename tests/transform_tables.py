@@ -19,6 +19,7 @@ from lightning_cv.transforms import (
     SSDTrain,
     WindowTrain,
     YOLOTrain,
+    YOLOv1Train,
 )
 from lightning_cv.transforms.autoencoder import AutoencoderEval, AutoencoderTrain
 from lightning_cv.transforms.panoptic import PanopticEval, PanopticShorterSide, PanopticTrain
@@ -38,6 +39,8 @@ DETECTION = {
     "letterbox": LetterboxEval(80),
     "yolo": YOLOTrain(sizes=[64, 96], zoom=(0.7, 1.5), **GREY),
     "yolo with colours": YOLOTrain(sizes=[64, 96]),
+    "yolo v1": YOLOv1Train(64, **GREY),
+    "yolo v1 with colours": YOLOv1Train(96),
     "cornernet": CornerNetTrain(96, border=32, colour=0, lighting=0),
     "cornernet with colours": CornerNetTrain(64),
     "as it is": OriginalSizeEval(),

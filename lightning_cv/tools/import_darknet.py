@@ -18,15 +18,21 @@ from lightning_cv.tools.imports import Imported, evaluation_settings
 
 
 class Known(NamedTuple):
-    """A net whose files are known: its name, how it is built and said in YAML, and the side of its images."""
+    """A net whose files are known: its name, how it is built and said in YAML, how darknet tests it and at which side.
+
+    `shown` is the preset: darknet's `yolo valid` stretches pictures to squares, its later `detector valid` does not.
+    """
 
     name: str
     build: Callable[[], nn.Module]
     block: dict[str, Any]  # class_path and init_args
+    shown: str
     side: int
 
 
-def _known(name: str, net: Callable[..., nn.Module], trunk: type[nn.Module], side: int, **settings: int) -> Known:
+def _known(
+    name: str, net: Callable[..., nn.Module], trunk: type[nn.Module], shown: str, side: int, **settings: int
+) -> Known:
     classes = {"num_classes": len(VOC_CLASSES)}
     backbone = {"class_path": f"lightning_cv.models.{trunk.__name__}"}
     return Known(
@@ -36,14 +42,15 @@ def _known(name: str, net: Callable[..., nn.Module], trunk: type[nn.Module], sid
             "class_path": f"lightning_cv.models.{net.__name__}",
             "init_args": {"backbone": backbone, **classes, **settings},
         },
+        shown,
         side,
     )
 
 
 KNOWN = (
-    _known("tiny YOLOv2", TinyYOLOv2, TinyDarknetBackbone, 416),
-    _known("YOLO v1 as released", YOLOv1, ExtractionBackbone, 448, boxes=3, local_filters=256),
-    _known("YOLO v1 as published", YOLOv1, ExtractionBackbone, 448, boxes=2),
+    _known("tiny YOLOv2", TinyYOLOv2, TinyDarknetBackbone, "LetterboxEval", 416),
+    _known("YOLO v1 as released", YOLOv1, ExtractionBackbone, "DetectionEval", 448, boxes=3, local_filters=256),
+    _known("YOLO v1 as published", YOLOv1, ExtractionBackbone, "DetectionEval", 448, boxes=2),
 )
 
 
@@ -70,7 +77,7 @@ def read(file: Path) -> Imported:
     parameters = sum(parameter.numel() for parameter in net.parameters())
     return Imported(
         task="detection",
-        settings=_settings(known),
+        settings=settings_of(known),
         state_dict={f"net.{name}": tensor for name, tensor in state.items()},
         label_map=voc_box_labels()._asdict(),
         summary=f"{known.name} of {parameters:,} parameters, {content.seen:,} images seen, {len(VOC_CLASSES)} classes",
@@ -84,11 +91,11 @@ def size_of(known: Known) -> int:
     return sum(tensor.numel() for tensor in darknet_tensors(net))
 
 
-def _settings(known: Known) -> dict[str, Any]:
+def settings_of(known: Known) -> dict[str, Any]:
     """What `lightning-cv test` runs where no experiment is named."""
     train = {"class_path": "lightning_cv.transforms.YOLOTrain", "init_args": {"size": known.side}}
-    letterbox = {"class_path": "lightning_cv.transforms.LetterboxEval", "init_args": {"size": known.side}}
-    callbacks = ("DetectionMetrics", "DetectionPreview", "ProgressLines")
+    shown = {"class_path": f"lightning_cv.transforms.{known.shown}", "init_args": {"size": known.side}}
+    metrics = {"kind": "11point"}  # VOC 2007's own, as the published figures are
     return evaluation_settings(
         "SingleStageDetector",
         net=known.block,
@@ -98,8 +105,8 @@ def _settings(known: Known) -> dict[str, Any]:
             "init_args": {
                 "root": "${oc.env:LIGHTNING_CV_DATA,data}",
                 "train_transform": train,
-                "eval_transform": letterbox,
+                "eval_transform": shown,
             },
         },
-        callbacks=callbacks,
+        callbacks={"DetectionMetrics": metrics, "DetectionPreview": {}, "ProgressLines": {}},
     )

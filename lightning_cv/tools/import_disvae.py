@@ -103,5 +103,5 @@ def _settings(channels: int, side: int, latents: int) -> dict[str, Any]:
             "class_path": f"lightning_cv.datamodules.{kind}",
             "init_args": {"root": _ROOT, "size": side, **options},
         },
-        callbacks=callbacks,
+        callbacks={name: {} for name in callbacks},
     )

@@ -83,5 +83,5 @@ def _settings(net: dict[str, Any]) -> dict[str, Any]:
                 "eval_transform": whole,
             },
         },
-        callbacks=("SegmentationMetrics", "SegmentationPreview", "ProgressLines"),
+        callbacks={"SegmentationMetrics": {}, "SegmentationPreview": {}, "ProgressLines": {}},
     )

@@ -191,5 +191,5 @@ def _settings(with_masks: bool) -> dict[str, Any]:
         net=net_block(with_masks),
         optimizer={"class_path": "torch.optim.SGD", "init_args": {"lr": 0.02, "momentum": 0.9}},
         data=_block("datamodules.CocoDetectionDataModule", **data),
-        callbacks=("DetectionMetrics", "DetectionPreview", "ProgressLines"),
+        callbacks={"DetectionMetrics": {}, "DetectionPreview": {}, "ProgressLines": {}},
     )

@@ -1,7 +1,7 @@
 """`lightning-cv import KIND FILE --out CKPT`: weights that others trained, as a checkpoint like any of ours."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -77,14 +77,18 @@ def with_defaults(model: dict[str, Any]) -> Any:  # Any: a YAML tree
 
 
 def evaluation_settings(
-    task: str, net: dict[str, Any], optimizer: dict[str, Any], data: dict[str, Any], callbacks: Sequence[str]
+    task: str,
+    net: dict[str, Any],
+    optimizer: dict[str, Any],
+    data: dict[str, Any],
+    callbacks: Mapping[str, dict[str, Any]],
 ) -> dict[str, Any]:
     """What `lightning-cv test` runs where no experiment is named, as an experiment's YAML holds it.
 
     Args:
         task: name of a class of `lightning_cv.tasks`.
         net, optimizer, data: blocks with class_path and init_args.
-        callbacks: names of classes of `lightning_cv.callbacks`.
+        callbacks: names of classes of `lightning_cv.callbacks`, and their arguments.
     """
     return {
         "seed_everything": 0,
@@ -94,7 +98,10 @@ def evaluation_settings(
             "use_distributed_sampler": False,
             "max_epochs": 1,
             "logger": [{"class_path": "lightning_cv.tracking.MetricsCSV", "init_args": {"save_dir": "runs"}}],
-            "callbacks": [{"class_path": f"lightning_cv.callbacks.{name}"} for name in callbacks],
+            "callbacks": [
+                {"class_path": f"lightning_cv.callbacks.{name}", "init_args": arguments}
+                for name, arguments in callbacks.items()
+            ],
         },
         "model": {"class_path": f"lightning_cv.tasks.{task}", "init_args": {"net": net, "optimizer": optimizer}},
         "data": data,

@@ -31,7 +31,7 @@ from lightning_cv.transforms.segmentation import (
 )
 from lightning_cv.transforms.ssd import SSDTrain
 from lightning_cv.transforms.two_stage import ShorterSideEval, ShorterSideTrain
-from lightning_cv.transforms.yolo import LetterboxEval, YOLOTrain
+from lightning_cv.transforms.yolo import LetterboxEval, YOLOTrain, YOLOv1Train
 
 __all__ = [
     "MEAN_COLOUR",
@@ -56,6 +56,7 @@ __all__ = [
     "ShorterSideTrain",
     "WindowTrain",
     "YOLOTrain",
+    "YOLOv1Train",
     "image_tensor",
     "restore_boxes",
     "stretch",

@@ -16,18 +16,22 @@ def channel_gains(image: Picture, jitter: float, rng: np.random.Generator) -> Pi
     return np.asarray(cv2.LUT(image, table[None]), np.uint8)
 
 
-def distort_colours(image: Picture, rng: np.random.Generator, strength: float = 1.0) -> Picture:
-    """Brightness ± 32, contrast and saturation x 0.5 to 1.5, hue ± 18 degrees, each every second time.
+def distort_colours(
+    image: Picture, rng: np.random.Generator, strength: float = 1.0, hue_range: float = 18.0
+) -> Picture:
+    """Brightness ± 32, contrast and saturation x 0.5 to 1.5, hue ± `hue_range` degrees, each every second time.
 
     Liu et al. 2016, SSD, after Howard 2013. `strength` scales the ranges. As in their code contrast comes first or
-    last by chance. Differs: brightness is added after contrast instead of before.
+    last by chance. Differs: brightness is added after contrast instead of before, and the hue is a circle.
     """
     tone = _tone_table(rng, strength)
     contrast_first = rng.random() < 0.5
     if contrast_first and tone is not None:
         image = np.asarray(cv2.LUT(image, tone), np.uint8)
     saturation = rng.uniform(1 - 0.5 * strength, 1 + 0.5 * strength) if rng.random() < 0.5 else 1.0
-    hue = rng.uniform(-9, 9) * strength if rng.random() < 0.5 else 0.0  # OpenCV counts hue in steps of 2 degrees
+    hue = (
+        rng.uniform(-hue_range / 2, hue_range / 2) * strength if rng.random() < 0.5 else 0.0
+    )  # OpenCV counts hue in steps of 2 degrees
     if saturation != 1.0 or hue != 0.0:
         steps = np.arange(256)
         table = np.stack([(steps + round(hue)) % 180, np.clip(steps * saturation, 0, 255), steps], axis=-1)

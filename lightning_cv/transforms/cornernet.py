@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_cv.contracts import DetectionSample, Placement
@@ -21,7 +20,7 @@ from lightning_cv.transforms.common import (
     resize,
 )
 from lightning_cv.transforms.detection import EvalTransform
-from lightning_cv.transforms.masks import OUTSIDE, Lookup, stretched
+from lightning_cv.transforms.masks import Lookup, windowed
 
 SCALES = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3)
 
@@ -96,7 +95,7 @@ class CornerNetTrain(DetectionTransform):
         low, high = (np.clip(edge * (self.size / side), 0, self.size) for edge in edges)
         boxes = np.clip(moved, low, high).astype(np.float32)
         kept = np.flatnonzero((boxes[:, 2:] - boxes[:, :2] >= 1).all(axis=1))
-        lookup = Lookup(*(_lookup(start, side, old, self.size) for start, old in ((top, height), (left, width))))
+        lookup = Lookup(*(windowed(start, side, old, self.size) for start, old in ((top, height), (left, width))))
         objects = Moved(boxes[kept], kept, masks_of(sample, kept, lookup))
         if rng.random() < 0.5:
             image, objects = mirror(image, objects)
@@ -134,9 +133,3 @@ def _window(image: Picture, left: int, top: int, side: int) -> Picture:
     y1, y2, x1, x2 = max(top, 0), min(top + side, height), max(left, 0), min(left + side, width)
     window[y1 - top : y2 - top, x1 - left : x2 - left] = image[y1:y2, x1:x2]
     return window
-
-
-def _lookup(start: int, side: int, old: int, size: int) -> NDArray[np.int64]:
-    """Along one axis: the picture's pixels in a window of `side` from `start` on that is stretched to `size`."""
-    pixels = start + stretched(side, size)
-    return np.where((pixels >= 0) & (pixels < old), pixels, OUTSIDE)

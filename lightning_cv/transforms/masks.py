@@ -44,6 +44,16 @@ def placed(first: int, last: int, start: int, end: int, size: int) -> NDArray[np
     return lookup
 
 
+def windowed(start: int, side: int, old: int, size: int) -> NDArray[np.int64]:
+    """Along one axis: the picture's `old` pixels in a window of `side` from `start` on that is stretched to `size`.
+
+    >>> windowed(-1, 3, 2, 3).tolist()
+    [-1, 0, 1]
+    """
+    pixels = start + stretched(side, size)
+    return np.where((pixels >= 0) & (pixels < old), pixels, OUTSIDE)
+
+
 def look_up(masks: Masks, lookup: Lookup) -> Masks:
     """The masks (N, h, w) as the new picture shows them."""
     seen = masks[:, lookup.rows[:, None], lookup.columns]

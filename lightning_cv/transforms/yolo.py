@@ -19,7 +19,7 @@ from lightning_cv.transforms.common import (
     resize,
 )
 from lightning_cv.transforms.detection import EvalTransform
-from lightning_cv.transforms.masks import Lookup, placed
+from lightning_cv.transforms.masks import Lookup, placed, windowed
 
 GREY = 128
 """What fills the outside of a picture: darknet's 0.5."""
@@ -65,8 +65,9 @@ class YOLOTrain(DetectionTransform):
 
     Redmon and Farhadi 2017, section 2, and the released code (`load_data_detection`): the aspect becomes that of
     width ± `jitter` by height ± `jitter`, the picture is made as large as the square holds and put anywhere in it.
-    Every 10 batches another size is drawn (section 2, "Multi-scale training"), the same in every process. Differs:
-    the last batches are not all of the largest size.
+    Every 10 batches another size is drawn (section 2, "Multi-scale training"), the same in every process. Objects come
+    in random order, for of those that want one predictor the losses take one by its place. Differs: the last batches
+    are not all of the largest size.
 
     Args:
         size: S, where `sizes` is empty.
@@ -113,7 +114,7 @@ class YOLOTrain(DetectionTransform):
         image = distort_hsv(image, rng, self.hue, self.saturation, self.exposure)
         if rng.random() < 0.5:
             image, objects = mirror(image, objects)
-        return prepare(sample, image, objects)
+        return prepare(sample, image, shuffled(objects, rng))
 
     def _random_placement(self, image: Picture, rng: np.random.Generator) -> Placement:
         height, width = image.shape[:2]
@@ -127,6 +128,65 @@ class YOLOTrain(DetectionTransform):
     def _anywhere(room: int, rng: np.random.Generator) -> int:
         """A whole shift within the room, which is negative where the picture is larger than the square."""
         return int(rng.integers(min(room, 0), max(room, 0) + 1))
+
+
+class YOLOv1Train(DetectionTransform):
+    """The augmentation of YOLO v1: every edge moved by up to ± `jitter`, stretched to S x S, mirror, colours.
+
+    Redmon et al. 2016, section 2.2, and the released code (`load_data_region`): outside of the picture its last pixels
+    are repeated, and every box of which something is shown stays, cut to what is. Objects come in random order, as of
+    those in one cell the loss takes the first. Differs: a box left with less than one pixel a side is dropped.
+
+    Args:
+        size: S.
+        jitter: of the picture's width and height.
+        hue, saturation, exposure: see `YOLOTrain`.
+    """
+
+    def __init__(
+        self,
+        size: int = 448,
+        jitter: float = 0.2,
+        hue: float = 0.1,
+        saturation: float = 1.5,
+        exposure: float = 1.5,
+    ) -> None:
+        if size < 1 or not 0 <= jitter < 0.5:
+            raise ValueError(f"YOLOv1Train: size must be at least 1, jitter 0 to 0.5, got {size} and {jitter}")
+        self.size, self.jitter, self.hue, self.saturation, self.exposure = size, jitter, hue, saturation, exposure
+
+    def __call__(self, sample: DetectionSample, seed: int, /) -> PreparedDetection:
+        """The augmented sample."""
+        rng = np.random.default_rng(seed)
+        height, width = sample["image"].shape[:2]
+        (top, bottom), (left, right) = (self._moved_edges(extent, rng) for extent in (height, width))
+        rows, columns = (np.clip(np.arange(*edges), 0, extent - 1) for edges, extent in (
+            ((top, bottom), height), ((left, right), width)
+        ))  # fmt: skip
+        image = resize(sample["image"][rows[:, None], columns], self.size, self.size, cv2.INTER_LINEAR)
+        scale = self.size / np.array([right - left, bottom - top] * 2)
+        boxes = np.clip((sample["boxes"] - np.array([left, top] * 2)) * scale, 0, self.size).astype(np.float32)
+        kept = np.flatnonzero((boxes[:, 2:] - boxes[:, :2] >= 1).all(axis=1))
+        lookup = Lookup(
+            windowed(top, bottom - top, height, self.size), windowed(left, right - left, width, self.size)
+        )  # fmt: skip
+        objects = Moved(boxes[kept], kept, masks_of(sample, kept, lookup))
+        if rng.random() < 0.5:
+            image, objects = mirror(image, objects)
+        image = distort_hsv(image, rng, self.hue, self.saturation, self.exposure)
+        return prepare(sample, image, shuffled(objects, rng))
+
+    def _moved_edges(self, extent: int, rng: np.random.Generator) -> tuple[int, int]:
+        most = int(extent * self.jitter)
+        near, far = rng.integers(-most, most + 1, 2).tolist()
+        return near, extent - far
+
+
+def shuffled(objects: Moved, rng: np.random.Generator) -> Moved:
+    """The objects in random order (Redmon's darknet, `randomize_boxes`)."""
+    order = rng.permutation(len(objects.kept))
+    masks = None if objects.masks is None else objects.masks[order]
+    return objects._replace(boxes=objects.boxes[order], kept=objects.kept[order], masks=masks)
 
 
 def distort_hsv(

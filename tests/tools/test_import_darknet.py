@@ -23,7 +23,7 @@ from lightning_cv.cli.predictor import load_model
 from lightning_cv.datasets.voc import VOC_CLASSES
 from lightning_cv.models import TinyDarknetBackbone, TinyYOLOv2
 from lightning_cv.models.backbones.darknet_file import write_darknet
-from lightning_cv.tools.import_darknet import KNOWN, size_of
+from lightning_cv.tools.import_darknet import KNOWN, settings_of, size_of
 
 
 def test_the_nets_have_the_sizes_of_the_released_files():
@@ -60,6 +60,19 @@ def test_the_imported_net_computes_what_the_exported_does(tiny_file, tmp_path, c
     assert ours.seen.item() == 2_572_800
     record = load_checkpoint(tmp_path / "tiny.ckpt")["lightning_cv"]
     assert tuple(record["label_map"]["names"]) == VOC_CLASSES
+
+
+@pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.name)
+def test_a_net_is_tested_as_darknet_tests_it(known):
+    """VOC 2007's mean of eleven points; for v1 `yolo valid`, which stretches pictures, as `detector valid` does not."""
+    settings = settings_of(known)
+    assert settings["trainer"]["callbacks"][0] == {
+        "class_path": "lightning_cv.callbacks.DetectionMetrics", "init_args": {"kind": "11point"}
+    }  # fmt: skip
+    shown = settings["data"]["init_args"]["eval_transform"]
+    stretched = {"class_path": "lightning_cv.transforms.DetectionEval", "init_args": {"size": 448}}
+    letterbox = {"class_path": "lightning_cv.transforms.LetterboxEval", "init_args": {"size": 416}}
+    assert shown == (stretched if "v1" in known.name else letterbox)
 
 
 @pytest.mark.slow
