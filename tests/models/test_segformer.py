@@ -75,7 +75,7 @@ def test_location_terms_equal_their_loops() -> None:
     logits, boxes = torch.randn(1, 4, 3, generator=NUMBERS), rand(1, 4, 4) * 0.5 + 0.2
     truth, weights = a_truth(), Weights(2, 5, 2, 2)
     pairs = Pairs(torch.tensor([3, 1]), torch.tensor([0, 1]))
-    found = location_terms(logits, boxes, [truth], [pairs], (8, 8), weights)
+    found = location_terms(logits, boxes, [truth], [pairs], (8, 8), weights, 2)
     wanted = {(3, 2), (1, 0)}
     focal = sum(oracle.focal(logits[0, q, k].item(), (q, k) in wanted) for q in range(4) for k in range(3))
     own = [(boxes[0, 3].tolist(), truth.boxes[0].tolist()), (boxes[0, 1].tolist(), truth.boxes[1].tolist())]
@@ -104,7 +104,7 @@ def test_the_mask_term_sums_layers_and_divides_by_segments() -> None:
     one = mask_term([perfect], rows, true, 2)
     assert 0 < one.item() < 0.1  # only the edges, which are blurred on the way
     assert mask_term([perfect, perfect], rows, true, 4).item() == pytest.approx(one.item())
-    nothing = mask_term([perfect.requires_grad_()], [torch.zeros(0).long()], [truth.masks[:0]], 0)
+    nothing = mask_term([perfect.requires_grad_()], [torch.zeros(0).long()], [truth.masks[:0]], 1)
     nothing.backward()
     assert nothing.item() == 0
     assert perfect.grad is not None
@@ -113,7 +113,7 @@ def test_the_mask_term_sums_layers_and_divides_by_segments() -> None:
 def test_stuff_classes_by_hand() -> None:
     logits = torch.tensor([[0.3, -1.2]])
     expected = oracle.focal(0.3, False) + oracle.focal(-1.2, True)
-    assert stuff_class_term([logits, logits], [a_truth()]).item() == pytest.approx(2 * expected, rel=1e-4)
+    assert stuff_class_term([logits, logits], [a_truth()], 1).item() == pytest.approx(2 * expected, rel=1e-4)
 
 
 def test_the_truth_of_a_picture() -> None:
@@ -133,7 +133,7 @@ def test_terms_are_shared_out_by_the_number_of_segments() -> None:
     usual = net.losses(images, [truths()["usual"]])
     assert list(usual) == ["class", "box", "giou", "mask_things", "mask_stuff", "class_stuff"]
     encoded = net.encode(images)
-    stuff = stuff_class_term(net._stuff_logits(net._stuff(encoded)), [truth_of(truths()["usual"], net.is_thing)])
+    stuff = stuff_class_term(net._stuff_logits(net._stuff(encoded)), [truth_of(truths()["usual"], net.is_thing)], 2)
     assert usual["class_stuff"].item() == pytest.approx(4 * stuff.item() * 2 / 4, rel=1e-4)  # two of four are stuff
 
 

@@ -21,12 +21,11 @@ from lightning_cv.models.panoptic.segformer_losses import (
     Weights,
     assign,
     candidates,
+    count_segments,
     location_cost,
     location_terms,
     mask_pairs,
     mask_term,
-    number_of_stuff,
-    number_of_things,
     stuff_class_term,
     truth_of,
 )
@@ -48,8 +47,8 @@ class PanopticSegFormer(DividingNet):
 
     Li et al. 2022, "Panoptic SegFormer: delving deeper into panoptic segmentation with transformers", and their
     released code. Differs from that code: boxes and classes of things in the mask decoder, whose losses are 0 there,
-    are left out; counts of things and stuff that losses are divided by are those of a process; a padded border counts
-    as picture. A mask's quality counts values above 1 as 1, and a mask ends at 0.5 in the image, there in the file.
+    are left out; a padded border counts as picture. A mask's quality counts values above 1 as 1, and a mask ends at 0.5
+    in the image, there in the file.
 
     Args:
         features: gives the maps, finest first; it normalises its input itself. The masks have the finest map's cells.
@@ -141,12 +140,15 @@ class PanopticSegFormer(DividingNet):
     def losses(self, images: Tensor, targets: list[PanopticTarget]) -> dict[str, Tensor]:
         """Scalars `class`, `box`, `giou`, `mask_things`, `mask_stuff` and `class_stuff`, sums over the layers.
 
-        Terms of things and of stuff are weighted by the share of each among the segments of the batch.
+        Terms of things and of stuff are weighted by the share of each among the segments of the batch, in training of
+        all processes' batches.
         """
         truths = [truth_of(target, self.is_thing) for target in targets]
+        counts = count_segments(truths, of_all_processes=self.training)
         encoded = self.encode(images)
+        size = (images.shape[-2], images.shape[-1])
         with torch.autocast(images.device.type, enabled=False):
-            terms, chosen, costs = self._location_terms(encoded.located, truths, (images.shape[-2], images.shape[-1]))
+            terms, chosen, costs = self._location_terms(encoded.located, truths, size, counts.things)
         things = self._things(encoded, chosen)
         stuff = self._stuff(encoded)
         with torch.autocast(images.device.type, enabled=False):
@@ -160,16 +162,16 @@ class PanopticSegFormer(DividingNet):
             )
             present = [truth.present.nonzero()[:, 0] for truth in truths]
             known = [truth.stuff[truth.present] for truth in truths]
-            number, number_stuff = max(number_of_things(truths), 1), max(number_of_stuff(truths), 1)
-            share = number / (number + number_stuff)
-            terms["mask_things"] = self.weights.mask * mask_term(things.masks, mine, owned, number)
+            share = counts.things / (counts.things + counts.stuff)
+            terms["mask_things"] = self.weights.mask * mask_term(things.masks, mine, owned, counts.things)
             terms = {name: share * value for name, value in terms.items()}
-            terms["mask_stuff"] = self.weights.mask * mask_term(stuff.masks, present, known, number_stuff)
-            terms["class_stuff"] = self.stuff_class_weight * stuff_class_term(self._stuff_logits(stuff), truths)
+            terms["mask_stuff"] = self.weights.mask * mask_term(stuff.masks, present, known, counts.stuff)
+            known_classes = stuff_class_term(self._stuff_logits(stuff), truths, counts.stuff)
+            terms["class_stuff"] = self.stuff_class_weight * known_classes
             return terms | {name: (1 - share) * terms[name] for name in ("mask_stuff", "class_stuff")}
 
     def _location_terms(
-        self, located: Located, truths: Sequence[Truth], size: tuple[int, int]
+        self, located: Located, truths: Sequence[Truth], size: tuple[int, int], count: float
     ) -> tuple[dict[str, Tensor], list[Tensor], list[Tensor]]:
         """The terms of all layers, the queries (Q_i,) whose masks are learned, and their costs (Q_i, G)."""
         terms: dict[str, Tensor] = {}
@@ -187,7 +189,7 @@ class PanopticSegFormer(DividingNet):
                 pairs.append(best)
                 chosen.append(queries)
                 costs.append(cost[queries])
-            of_layer = location_terms(logits, boxes, truths, pairs, size, self.weights)
+            of_layer = location_terms(logits, boxes, truths, pairs, size, self.weights, count)
             terms = {name: terms.get(name, 0) + value for name, value in of_layer.items()}
         return terms, chosen, costs
 

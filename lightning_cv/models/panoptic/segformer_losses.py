@@ -25,6 +25,7 @@ from lightning_cv.ops.mask_losses import (
     squared_dice,
 )
 from lightning_cv.ops.panoptic import things_of
+from lightning_cv.ops.processes import mean_over_processes
 
 
 class Weights(NamedTuple):
@@ -44,6 +45,13 @@ class Truth(NamedTuple):
     masks: Tensor  # bool (G, H, W)
     stuff: Tensor  # bool (T, H, W)
     present: Tensor  # bool (T,)
+
+
+class Counts(NamedTuple):
+    """How many segments the terms are divided by, at least 1 each."""
+
+    things: float
+    stuff: float
 
 
 class Pairs(NamedTuple):
@@ -115,8 +123,9 @@ def location_terms(
     pairs: Sequence[Pairs],
     size: tuple[int, int],
     weights: Weights,
+    count: float,
 ) -> dict[str, Tensor]:
-    """Scalars `class`, `box` and `giou` of one layer, each divided by the number of things (at least 1).
+    """Scalars `class`, `box` and `giou` of one layer, each divided by the number of things.
 
     Args:
         logits: (N, Q, K).
@@ -125,6 +134,7 @@ def location_terms(
         pairs: of each image.
         size: H, W.
         weights: factors.
+        count: of things.
     """
     wanted = torch.zeros_like(logits)
     for row, truth, (queries, things) in zip(wanted, truths, pairs, strict=True):
@@ -132,7 +142,6 @@ def location_terms(
     mine = torch.cat([row[queries] for row, (queries, _) in zip(boxes, pairs, strict=True)])  # (P, 4)
     true = torch.cat([truth.boxes[things] for truth, (_, things) in zip(truths, pairs, strict=True)])
     pixels = boxes.new_tensor([size[1], size[0]] * 2)
-    count = max(number_of_things(truths), 1)
     touched = 0 * boxes.sum()
     return {
         "class": weights.classes * sigmoid_focal_loss(logits, wanted, 0.25, 2.0, reduction="sum") / count,
@@ -157,8 +166,8 @@ def mask_pairs(cost: Tensor, masks: Tensor, truth: Truth, weights: Weights) -> P
     return assign(cost + weights.mask * dice_cost(resized_masks(masks, size), resized_masks(truth.masks, size)))
 
 
-def mask_term(masks: Sequence[Tensor], rows: Sequence[Tensor], true: Sequence[Tensor], count: int) -> Tensor:
-    """The sum over layers of the masks' distances, divided by the number of segments (at least 1).
+def mask_term(masks: Sequence[Tensor], rows: Sequence[Tensor], true: Sequence[Tensor], count: float) -> Tensor:
+    """The sum over layers of the masks' distances, divided by the number of segments.
 
     Both are compared at twice the finest map's size.
 
@@ -175,10 +184,10 @@ def mask_term(masks: Sequence[Tensor], rows: Sequence[Tensor], true: Sequence[Te
         mine = torch.cat([part[row] for part, row in zip(layer, rows, strict=True)])  # (P, h, w)
         # all are touched, so that a batch without things leaves no parameter without a gradient
         total = total + squared_dice(resized_masks(mine, size), wanted).sum() + 0 * layer.sum()
-    return total / max(count, 1)
+    return total / count
 
 
-def stuff_class_term(logits: Sequence[Tensor], truths: Sequence[Truth]) -> Tensor:
+def stuff_class_term(logits: Sequence[Tensor], truths: Sequence[Truth], count: float) -> Tensor:
     """The sum over layers of the focal loss of whether each stuff class is there, by the number of those that are.
 
     Args:
@@ -187,18 +196,17 @@ def stuff_class_term(logits: Sequence[Tensor], truths: Sequence[Truth]) -> Tenso
     """
     present = torch.stack([truth.present for truth in truths]).float()  # (N, T)
     losses = [sigmoid_focal_loss(layer, present, 0.25, 2.0, reduction="sum") for layer in logits]
-    total: Tensor = sum(losses, start=present.new_zeros(())) / max(number_of_stuff(truths), 1)
+    total: Tensor = sum(losses, start=present.new_zeros(())) / count
     return total
 
 
-def number_of_things(truths: Sequence[Truth]) -> int:
-    """Of all images."""
-    return sum(len(truth.labels) for truth in truths)
-
-
-def number_of_stuff(truths: Sequence[Truth]) -> int:
-    """Stuff classes that are there, of all images."""
-    return int(torch.stack([truth.present for truth in truths]).sum())
+def count_segments(truths: Sequence[Truth], of_all_processes: bool) -> Counts:
+    """Segments of a batch; with `of_all_processes`, the mean of the training processes' batches."""
+    present = torch.stack([truth.present for truth in truths])  # (N, T)
+    counts = present.new_tensor([sum(len(truth.labels) for truth in truths), 0], dtype=torch.float32)
+    counts[1] = present.sum()
+    things, stuff = (mean_over_processes(counts) if of_all_processes else counts).clamp(min=1).tolist()
+    return Counts(things, stuff)
 
 
 def _learned_size(masks: Tensor) -> tuple[int, int]:
