@@ -155,7 +155,8 @@ def measure(checkpoint: Path, threads: int) -> dict[str, float]:
     """Parameters, GMACs and images/s of a trained system."""
     from lightning_cv.cli.predictor import load_model
 
-    task: Any = load_model(checkpoint, "cpu").task.requires_grad_(False)  # with the verb of its kind; counters hook grads
+    task: Any = load_model(checkpoint, "cpu").task  # with the verb of its kind
+    task.requires_grad_(False)  # the counter would watch their gradients, which there are none of
     scene = torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     torch.set_num_threads(threads)
     with torch.inference_mode():
