@@ -6,7 +6,7 @@ machines are shared, and seconds on a clock would count what others do. 600 are 
 data and what callbacks do counts; starting, drawing scenes and the test do not. The learning rate follows the
 experiments' schedule (warm-up of 5 %, cosine down to 1 %) over the share of the budget that is used, in place of the
 share of steps, so that it ends where the budget does; else all settings are the experiments', but for 8,000 scenes to
-train on. A system of two stages has half the budget for each.
+train on. A system of two stages has half the budget for each, or the shares that it names.
 
 GMACs are half of what torch's FlopCounterMode counts for one scene, images/s the prediction of one scene at a time on
 as many threads as trained, the median of 15; with the experiment's way to look (DeconvNet's stages look at windows of
@@ -39,12 +39,16 @@ SCENES = ["--data.train=8000", "--data.val=300", "--data.test=300", f"--data.siz
 
 
 class System(NamedTuple):
-    """A row: its name, the experiments that are its stages, what to ask of each, and what a stage hands to the next."""
+    """A row: its name, the experiments that are its stages, what to ask of each, what a stage hands to the next.
+
+    Stages without a folder are of the row's kind; without shares of the budget all have the same.
+    """
 
     title: str
     stages: tuple[str, ...]
     asked: tuple[str, ...] = ()
     handed_on: str = "model.net.weights"
+    shares: tuple[float, ...] = ()
 
 
 class Kind(NamedTuple):
@@ -94,7 +98,12 @@ SEGMENTERS = {
 }
 DIVIDERS = {
     "panoptic_fpn": System("Panoptic FPN, narrow", ("panoptic_fpn_drawn",)),
-    "panoptic_segformer": System("Panoptic SegFormer, narrow", ("panoptic_segformer_drawn",)),
+    "panoptic_segformer": System(
+        "Panoptic SegFormer, narrow, on the trunk of the SSD",
+        ("detection/ssd_drawn", "panoptic_segformer_drawn"),
+        handed_on="model.net.features.weights",
+        shares=(0.15, 0.85),
+    ),
 }
 KINDS = {
     "detection": Kind(1200.0, {"test/map_50": "mAP@0.5", "test/map": "mAP@[.5:.95]"}, DETECTORS),
@@ -135,14 +144,15 @@ def train(kind: str, system: System, budget: float, folder: Path) -> Path:
     from lightning_cv.cli.fit import launch
 
     checkpoint: Path | None = None
-    for stage in system.stages:
-        seconds = budget / len(system.stages)
+    shares = system.shares or [1 / len(system.stages)] * len(system.stages)
+    for stage, share in zip(system.stages, shares, strict=True):
+        seconds = budget * share
         callback = f"{{class_path: equal_budget.CPUBudget, init_args: {{seconds: {seconds}}}}}"
         asked = [*SCENES, *system.asked, "--model.schedule=null", f"--trainer.callbacks+={callback}"]
         asked += ["--trainer.max_epochs=-1", "--trainer.min_epochs=0", "--trainer.limit_val_batches=0"]
         asked += [] if checkpoint is None else [f"--{system.handed_on}={checkpoint}"]
         run = folder / stage
-        launch("fit", ["--config", f"{kind}/{stage}", "--run_dir", str(run), *asked, *QUIET])
+        launch("fit", ["--config", stage if "/" in stage else f"{kind}/{stage}", "--run_dir", str(run), *asked, *QUIET])
         checkpoint = run / "checkpoints" / "last.ckpt"
     assert checkpoint is not None
     return checkpoint
