@@ -1,6 +1,7 @@
 """What a sweep's launcher costs: 1,000 trials that do nothing, against their commands started one after the other.
 
-`python benchmarks/sweep_overhead.py`, with --jobs N for more at once. And what `sweep status` takes.
+`python benchmarks/sweep_overhead.py`, with --jobs N for more at once, --method random or bayes for a
+search. And what `sweep status` takes.
 """
 
 import argparse
@@ -16,8 +17,10 @@ from pathlib import Path
 SWEEP = """\
 program: "true"
 command: ["${{program}}", "${{args}}"]
-method: grid
-parameters: {{number: {{min: 1, max: {trials}}}}}
+method: {method}
+run_cap: {trials}
+metric: {{name: x, goal: minimize}}
+parameters: {{number: {{min: 1, max: {largest}}}, size: {{values: [{sizes}]}}}}
 """
 COMMAND = [sys.executable, "-m", "lightning_cv", "sweep"]
 
@@ -47,11 +50,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--method", choices=["grid", "random", "bayes"], default="grid")
     options = parser.parse_args()
     os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        (folder / "s.yaml").write_text(SWEEP.format(trials=options.trials))
+        # a search that has drawn most points of a small grid would measure its redraws
+        largest, sizes = (options.trials, "1") if options.method == "grid" else (1000 * options.trials, "1, 2, 3")
+        sweep = SWEEP.format(trials=options.trials, method=options.method, largest=largest, sizes=sizes)
+        (folder / "s.yaml").write_text(sweep)
         alone = bare(options.trials)
         used = processor_seconds()
         swept, _ = timed(["s.yaml", "--jobs", str(options.jobs)], folder)
@@ -61,7 +68,7 @@ def main() -> int:
         table, _ = timed(["status", "runs/sweeps/s"], folder)
         assert json.loads(said)["states"] == {"finished": options.trials}
     overhead = 1000 * (swept - alone) / options.trials
-    print(f"{options.trials} trials, {options.jobs} at once, {os.cpu_count()} cores")
+    print(f"{options.trials} trials of a {options.method} sweep, {options.jobs} at once, {os.cpu_count()} cores")
     print(f"commands alone {alone:.2f} s, sweep {swept:.2f} s: {overhead:.2f} ms a trial (at most 20 are allowed)")
     print(f"processor time of the sweep and its commands {used:.2f} s: {1000 * used / options.trials:.2f} ms a trial")
     print(f"the finished sweep again {again:.2f} s; status --json {status:.2f} s, as a table {table:.2f} s (at most 1)")

@@ -30,6 +30,7 @@ class Cluster:
         cpus: cores of each process.
         memory: of each machine, such as 16GB; None for the partition's default.
         parallelism: trials at once.
+        queue: jobs waiting and running at most, where the cluster limits how many a user may submit, or an array has.
         account, qos, constraint: as sbatch has them.
         source: where these are from, for messages.
     """
@@ -42,13 +43,14 @@ class Cluster:
     cpus: int = 1
     memory: str | None = None
     parallelism: int = 256
+    queue: int = 1000
     account: str | None = None
     qos: str | None = None
     constraint: str | None = None
     source: str = "flags"
 
     def __post_init__(self) -> None:
-        for name, least in (("nodes", 1), ("gpus", 0), ("tasks", 1), ("cpus", 1), ("parallelism", 1)):
+        for name, least in (("nodes", 1), ("gpus", 0), ("tasks", 1), ("cpus", 1), ("parallelism", 1), ("queue", 1)):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
                 raise UserError(f"{self.source}: {name}: a whole number from {least} up is expected, got {value!r}")

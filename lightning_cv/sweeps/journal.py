@@ -1,10 +1,12 @@
-"""The lock of the search's journal: one whose holder died is taken over, and what a cut write left is put right."""
+"""The search's journal and its lock: one whose holder died is taken over, and what a cut write left is put right."""
 
+import json
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
-from optuna.storages.journal import JournalFileOpenLock
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 STALE_S = 30
 
@@ -34,6 +36,32 @@ class JournalLock(JournalFileOpenLock):
             self.release()
             raise
         return True
+
+
+class Journal(JournalFileBackend):
+    """Optuna's file of lines, handed to the system as the trials' states are, not forced to the disk line by line.
+
+    Optuna waits for the disk after each of a trial's five lines or more, tens of milliseconds a trial. Where a machine
+    goes down, the search forgets what it learnt in the last seconds, and what is cut is put right as above; other
+    launchers, also of other machines, see a line as soon as the lock is free.
+
+    Args:
+        journal: the file, made if it is not there.
+    """
+
+    def __init__(self, journal: Path) -> None:
+        self._journal, self._held = journal, JournalLock(journal)
+        super().__init__(str(journal), self._held)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:  # Any: JSON
+        """Write lines, under the lock."""
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        self._held.acquire()
+        try:
+            with self._journal.open("ab") as file:
+                file.write(lines.encode())
+        finally:
+            self._held.release()
 
 
 def cut_unfinished_line(path: Path) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
+from lightning_cv.errors import UserError
+
 Outcome = Literal["finished", "failed", "interrupted"]
 
 
@@ -34,6 +36,10 @@ class Ended(NamedTuple):
     the trial, such as `stop`, pre-emption or a node that was lost; it is started again without being counted."""
     reason: str
     """For people: exit status 2, killed by SIGKILL, pre-empted."""
+
+
+class NotTaken(UserError):
+    """The cluster refuses the jobs: none of them is there, now or later."""
 
 
 class Handle(Protocol):
@@ -67,8 +73,20 @@ class Launcher(Protocol):
         """How many trials it takes now: free places of a machine, or as many as may wait in the cluster's queue."""
 
     @abstractmethod
-    def start(self, jobs: Sequence[Job]) -> list[Handle]:
-        """Start at most `room` trials, in one go where that is cheaper (an array of jobs); a handle each."""
+    def references(self, count: int) -> list[str]:
+        """What the next `start`, of so many trials, makes them findable by before it comes back.
+
+        They are kept before it is called: it may never come back, and its jobs be there. Empty where what was started
+        ends with the launcher.
+        """
+
+    @abstractmethod
+    def start(self, jobs: Sequence[Job], references: Sequence[str]) -> list[Handle]:
+        """Start at most `room` trials, in one go where that is cheaper (an array of jobs); a handle each.
+
+        Raises:
+            NotTaken: none was started. After any other error some may have been.
+        """
 
     @abstractmethod
     def recover(self, reference: str) -> Handle | None:

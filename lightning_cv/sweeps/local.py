@@ -44,7 +44,11 @@ class LocalLauncher:
         """Places that are free."""
         return len(self._free)
 
-    def start(self, jobs: Sequence[Job]) -> list[Handle]:
+    def references(self, count: int) -> list[str]:
+        """None: trials are asked to end when their launcher dies."""
+        return [""] * count
+
+    def start(self, jobs: Sequence[Job], references: Sequence[str] = ()) -> list[Handle]:
         """Start a process group for each."""
         return [self._start(job) for job in jobs]
 

@@ -79,11 +79,11 @@ def _launcher(options: argparse.Namespace, folder: SweepFolder, sweep: "Sweep") 
         from lightning_cv.sweeps.cluster import read_cluster
         from lightning_cv.sweeps.slurm import SlurmLauncher
 
-        flags = {name: getattr(options, name) for name in ("partition", "time", "nodes", "memory")}
+        flags = {name: getattr(options, name) for name in ("partition", "time", "nodes", "memory", "queue")}
         gpus = _count(options.gpus) if options.gpus else None
         cluster = read_cluster(options.cluster, flags | {"gpus": gpus, "parallelism": options.jobs})
         # a search learns from trials that have ended: it draws no more than run at once
-        most = 1000 if sweep.method == "grid" else cluster.parallelism
+        most = None if sweep.method == "grid" else cluster.parallelism
         return SlurmLauncher(cluster, folder.path, sweep.name, most), cluster.parallelism
     from lightning_cv.sweeps.local import LocalLauncher, visible_gpus
 
@@ -227,5 +227,6 @@ def _parser() -> argparse.ArgumentParser:
         "--nodes", type=int, help="machines of a trial (default 1); --gpus N is how many each of them has"
     )
     slurm.add_argument("--memory", help="of each machine, such as 16GB")
+    slurm.add_argument("--queue", type=int, help="jobs waiting and running at most (default 1000)")
     parser.add_argument("--yes", action="store_true", help="run more than 10,000 trials")
     return parser

@@ -16,7 +16,7 @@ from lightning_cv.cli.run_folder import CONFIG, METRICS, TRIAL_FOLDER
 from lightning_cv.errors import UserError
 from lightning_cv.sweeps.command import command_line, fit_of, path_with_interpreter, resume_line
 from lightning_cv.sweeps.folder import OVER, Agreement, State, SweepFolder, Trial, writing
-from lightning_cv.sweeps.launcher import Ended, Handle, Job, Launcher
+from lightning_cv.sweeps.launcher import Ended, Handle, Job, Launcher, NotTaken
 from lightning_cv.sweeps.progress import RESULTS, best_of, newest_checkpoint_time, read_progress
 from lightning_cv.sweeps.search import Search
 from lightning_cv.sweeps.spec import Point, Sweep
@@ -92,12 +92,28 @@ class SweepLoop:
                 ready.append(prepared)
         if not ready:
             return False
-        handles = self.launcher.start([job for _, job, _ in ready])
-        for (trial, job, ours), handle in zip(ready, handles, strict=True):
+        for (trial, job, ours), handle in zip(ready, self._start(ready), strict=True):
             self._watch(trial, handle, ours)
             again = " again" if trial.starts > 1 else ""
             self._say(trial, f"started{again}{_from_checkpoint(job)}: {_told(trial.point)}")
         return True
+
+    def _start(self, ready: list[tuple[Trial, Job, bool]]) -> list[Handle]:
+        """Start trials; before that, keep what each is found by if this launcher does not live to see it start."""
+        before = [replace(trial) for trial, _, _ in ready]
+        references = self.launcher.references(len(ready))
+        for (trial, _, _), reference in zip(ready, references, strict=True):
+            trial.state, trial.reference, trial.launcher = "running", reference, self.folder.token
+            trial.starts += 1
+            trial.begun = time.time()
+            if reference:
+                self.folder.write(trial)
+        try:
+            return self.launcher.start([job for _, job, _ in ready], references)
+        except NotTaken:
+            for trial in before:
+                self.folder.write(trial)
+            raise
 
     def _take(self, number: int) -> tuple[Trial, Job, bool] | None:
         """Claim a trial and make it ready; None where there is nothing to start."""
@@ -117,7 +133,8 @@ class SweepLoop:
         place = self.folder.path / trial.id
         ours = fit_of(line) is not None
         if handle is not None:
-            self._watch(trial, handle, ours, begun=False)
+            self._watch(trial, handle, ours)
+            self._say(trial, f"taken over from a launcher that died, as {handle.reference}")
             return None
         if ours and (place / RESULTS).exists():  # its launcher died before it could say so
             self._settle(trial, "finished", "")
@@ -180,12 +197,9 @@ class SweepLoop:
     def _log(self, trial: Trial) -> Path:
         return self.folder.logs / f"{trial.id}.log"
 
-    def _watch(self, trial: Trial, handle: Handle, ours: bool, begun: bool = True) -> None:
+    def _watch(self, trial: Trial, handle: Handle, ours: bool) -> None:
         trial.state, trial.reason = "running", ""
         trial.node, trial.reference, trial.launcher = handle.node, handle.reference, self.folder.token
-        if begun:
-            trial.starts += 1
-            trial.begun = time.time()
         self._at_work[trial.number] = AtWork(trial, handle, ours)
         self.folder.write(trial)
         if self._signals:
@@ -201,6 +215,7 @@ class SweepLoop:
 
     def _record(self, one: AtWork, how: Ended) -> None:
         trial, to_be = one.trial, self._to_be.pop(one.trial.number, None)
+        trial.node, trial.reference = one.handle.node, one.handle.reference
         done = not one.ours or (self.folder.path / trial.id / RESULTS).exists()
         trial.seconds = round(trial.seconds + time.time() - trial.begun, 3)
         if how.outcome == "finished" and not done:
@@ -240,8 +255,9 @@ class SweepLoop:
             self._next_beat = now + _BEAT_S
         if now >= self._next_look:
             for number, one in self._at_work.items():
-                if one.handle.node != one.trial.node and self.folder.holds(number, one.trial.claim):
-                    one.trial.node = one.handle.node  # it has left the cluster's queue, or moved
+                told = one.handle.node, one.handle.reference  # it has left the cluster's queue, moved, or was found
+                if told != (one.trial.node, one.trial.reference) and self.folder.holds(number, one.trial.claim):
+                    one.trial.node, one.trial.reference = told
                     self.folder.write(one.trial)
                 if number not in self._to_be and (state := self._verdict(number, one)) is not None:
                     self._to_be[number] = state

@@ -47,9 +47,8 @@ class Search:
             raise UserError(f"{sweep.file}: {what} needs Optuna: pip install 'lightning-cv[sweeps]'")
         import optuna
         from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
 
-        from lightning_cv.sweeps.journal import JournalLock
+        from lightning_cv.sweeps.journal import Journal
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.sweep, self.journal, self.seed = sweep, journal, seed
@@ -57,7 +56,7 @@ class Search:
         self._points = math.prod(len(parameter.grid()) for parameter in sweep.parameters) if finite else math.inf
         with self._reading():
             self._study = optuna.create_study(
-                storage=JournalStorage(JournalFileBackend(str(journal), JournalLock(journal))),
+                storage=JournalStorage(Journal(journal)),
                 study_name=sweep.fingerprint,
                 direction=sweep.metric.goal if sweep.metric else "minimize",
                 pruner=_pruner(sweep),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -132,6 +133,57 @@ def test_a_long_trial_outlives_time_outs_and_its_launcher(cluster: Cluster, tmp_
     place = folder / "runs" / "sweeps" / "betas" / trial["id"]
     assert load_checkpoint(place / "checkpoints" / "last.ckpt")["global_step"] == BATCHES * EPOCHS
     assert (folder / "output.txt").read_text().count(": started") == 1, "the second launcher started nothing"
+
+
+KILLED_WHILE_RECORDING = """
+import os, signal, sys
+from lightning_cv.cli import main
+from lightning_cv.sweeps.run import SweepLoop
+SweepLoop._watch = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+main(sys.argv[1:])
+"""
+KILLING_SBATCH = """#!/bin/sh
+{sbatch} "$@"
+kill -9 $PPID
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("values", [[1, 2, 3], [1]], ids=["array", "single job"])
+@pytest.mark.parametrize("moment", ["before sbatch's answer", "before the numbers are kept"])
+def test_a_launcher_killed_right_after_sbatch_runs_no_trial_twice(
+    cluster: Cluster, tmp_path: Path, moment: str, values: list[int]
+) -> None:
+    """A program without a memory, unlike `fit`: a second run of a point would show."""
+    notes = tmp_path / "notes.jsonl"
+    command = [sys.executable, "-S", "-E", "${program}", "${args}"]
+    parameters = {"a": {"values": values}, "sleep": {"value": 8}}
+    sweep = {"program": str(TESTS / "sweeps/fake_program.py"), "command": command, "method": "grid", "name": "betas"}
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(sweep | {"parameters": parameters}))
+    environment = cluster.environment | {"NOTES": str(notes), "PYTHONPATH": str(TESTS.parent)}
+    words = ["sweep", "sweep.yaml", "--launcher", "slurm"]
+    if moment == "before sbatch's answer":
+        stand_in = tmp_path / "bin" / "sbatch"
+        stand_in.parent.mkdir()
+        stand_in.write_text(KILLING_SBATCH.format(sbatch=shutil.which("sbatch")))
+        stand_in.chmod(0o755)
+        path = {"PATH": f"{stand_in.parent}:{environment['PATH']}"}
+        killed = [sys.executable, "-m", "lightning_cv", *words]
+    else:
+        path = {}
+        killed = [sys.executable, "-c", KILLED_WHILE_RECORDING, *words]
+    first = subprocess.run(killed, cwd=tmp_path, env=environment | path, capture_output=True, text=True, check=False)
+    assert first.returncode == -signal.SIGKILL, first.stderr
+    assert [one["state"] for one in trials(tmp_path)] == ["lost"] * len(values)
+    launcher = begin(tmp_path, environment, "--launcher", "slurm")
+    assert launcher.wait(300) == 0, (tmp_path / "output.txt").read_text()
+    assert [one["state"] for one in trials(tmp_path)] == ["finished"] * len(values)
+    begun = [note["id"] for note in map(json.loads, notes.read_text().splitlines()) if note["what"] == "begins"]
+    assert sorted(begun) == sorted(one["id"] for one in trials(tmp_path))
+    said = (tmp_path / "output.txt").read_text()
+    assert said.count("taken over from a launcher that died") == len(values)
+    again = 0 if path == {} else len(values)  # without sbatch's answer, submitit has not handed the tasks out
+    assert said.count("started again") == again
 
 
 def job_of(folder: Path, trial: str) -> str:

@@ -37,6 +37,7 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("partion: gpu", "no key partion; did you mean partition?"),
+        ("queue: 0", "queue: a whole number from 1 up is expected, got 0"),
         ("nodes: 0", "nodes: a whole number from 1 up is expected, got 0"),
         ("gpus: many", "gpus: a whole number from 0 up is expected, got 'many'"),
         ("memory: lots", "memory: a size such as 16GB is expected, got 'lots'"),
@@ -82,6 +83,16 @@ def launcher(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SlurmLauncher:
     return made
 
 
+def test_no_more_jobs_wait_than_the_cluster_takes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(slurm, "refuse_cluster", lambda cluster: None)
+    (tmp_path / "cluster.yaml").write_text("queue: 40\n")
+    few = read_cluster(tmp_path / "cluster.yaml", {})
+    assert SlurmLauncher(few, tmp_path, "betas").room == 40
+    assert SlurmLauncher(few, tmp_path, "betas", most=8).room == 8, "a search asks for fewer"
+    assert SlurmLauncher(few, tmp_path, "betas", most=256).room == 40
+    assert SlurmLauncher(Cluster(), tmp_path, "betas").room == 1000
+
+
 @pytest.mark.parametrize(
     ("state", "status", "outcome", "reason"),
     [
@@ -106,7 +117,9 @@ def test_states_of_jobs(
     ended = handle.poll()
     assert (ended and ended.outcome, ended.reason if ended else "") == (outcome, reason)
     assert handle.node == "n1"
-    assert (launcher.recover("5_1") is None) == (outcome is not None)
+    taken_over = launcher.recover("5_1")
+    assert taken_over is not None
+    assert taken_over.poll() == ended, "also of a job that ended while no launcher looked"
     assert launcher.recover("6_0") is None, "SLURM knows no such job"
 
 
@@ -130,7 +143,7 @@ def test_a_job_that_may_come_back_is_waited_for(
 def test_jobs_are_not_given_up_while_the_controller_is_away(
     launcher: SlurmLauncher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers = iter([(1, ""), (0, "5_1|RUNNING|n2\n5_2|PENDING|\n"), (1, "")])
+    answers = iter([(1, ""), (0, "5_1|RUNNING|n2|\n5_2|PENDING||a | b\n"), (1, "")])
     monkeypatch.setattr(
         slurm, "_ask", lambda *_: SimpleNamespace(**dict(zip(("returncode", "stdout"), next(answers), strict=True)))
     )
