@@ -18,7 +18,7 @@ from loopback_site import SCENE, TOY, Site, md5, tar_of, zip_of
 from lightning_cv.datasets import download as download_module
 from lightning_cv.datasets import meter, sources
 from lightning_cv.datasets.errors import DataError
-from lightning_cv.datasets.fetch import _workshop, fetch
+from lightning_cv.datasets.fetch import fetch
 from lightning_cv.datasets.sources import FETCHABLE, Archive, DataSet, Part, data_set
 
 
@@ -301,27 +301,6 @@ def test_two_at_once_fetch_once(offer, site, tmp_path):
         thread.join()
     assert len(site.asked) == 1
     assert files_in(tmp_path) == WHOLE
-
-
-def test_a_workshop_is_for_one_at_a_time_and_comes_and_goes(tmp_path):
-    """What one removes, another may be looking at: the folder and the lock."""
-    root, inside, done = tmp_path / "root", [], []
-
-    def work() -> None:
-        for _ in range(200):
-            with _workshop(root, "toy"):
-                inside.append(threading.get_ident())
-                assert set(inside) == {threading.get_ident()}
-                inside.clear()
-        done.append(True)
-
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    assert len(done) == 4
-    assert not root.exists() or list(root.iterdir()) == []
 
 
 def test_a_licence_that_must_be_agreed_to(offer, site, tmp_path):
