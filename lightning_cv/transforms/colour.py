@@ -29,9 +29,8 @@ def distort_colours(
     if contrast_first and tone is not None:
         image = np.asarray(cv2.LUT(image, tone), np.uint8)
     saturation = rng.uniform(1 - 0.5 * strength, 1 + 0.5 * strength) if rng.random() < 0.5 else 1.0
-    hue = (
-        rng.uniform(-hue_range / 2, hue_range / 2) * strength if rng.random() < 0.5 else 0.0
-    )  # OpenCV counts hue in steps of 2 degrees
+    most = hue_range / 2  # OpenCV counts hue in steps of 2 degrees
+    hue = rng.uniform(-most, most) * strength if rng.random() < 0.5 else 0.0
     if saturation != 1.0 or hue != 0.0:
         steps = np.arange(256)
         table = np.stack([(steps + round(hue)) % 180, np.clip(steps * saturation, 0, 255), steps], axis=-1)
