@@ -1,12 +1,10 @@
 """Processes with unequal shares of the images save what one process saves."""
 
-import os
 from types import SimpleNamespace
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from gloo_processes import run_together
 from oracles.toy_training import (
     BOX_LABELS,
     SEGMENT_LABELS,
@@ -49,11 +47,8 @@ def save(folder, numbers):
         callback.on_test_epoch_end(trainer, None)
 
 
-def run(rank, port, folder):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=len(SHARES))
-    save(folder, SHARES[rank])
-    dist.destroy_process_group()
+def save_share(rank, folder):
+    save(folder / "two", SHARES[rank])
 
 
 def contents(folder):
@@ -62,14 +57,7 @@ def contents(folder):
 
 @pytest.mark.slow
 def test_two_processes_save_what_one_does(tmp_path):
-    context = mp.get_context("forkserver")
-    port = 20000 + os.getpid() % 20000
-    processes = [context.Process(target=run, args=(rank, port, tmp_path / "two")) for rank in range(len(SHARES))]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-        assert process.exitcode == 0
+    run_together(save_share, tmp_path, len(SHARES))
     save(tmp_path / "one", range(3))
     found = contents(tmp_path / "two")
     assert sorted(found) == [

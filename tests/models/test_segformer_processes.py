@@ -1,12 +1,10 @@
 """Two processes with unlike pictures learn from Panoptic SegFormer's terms as one with both does."""
 
-import os
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from gloo_processes import run_together
 from panoptic_nets import net_of, truths
 
 PICTURES = ("usual", "things only")
@@ -20,25 +18,15 @@ def terms(pictures: tuple[str, ...], training: bool = True) -> dict[str, float]:
     return {key: value.item() for key, value in net.losses(images[rows], [truths()[name] for name in pictures]).items()}
 
 
-def run(rank: int, port: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+def save_terms(rank: int, folder: Path) -> None:
     found = {"together": terms((PICTURES[rank],))}
     if rank == 0:  # as in a validation, of which processes may have unequal shares
         found["alone"] = terms((PICTURES[rank],), training=False)
     torch.save(found, folder / f"{rank}.pt")
-    dist.destroy_process_group()
 
 
 def test_counts_are_those_of_all_processes_in_training(tmp_path: Path) -> None:
-    context = mp.get_context("forkserver")
-    port = 20000 + os.getpid() % 20000
-    processes = [context.Process(target=run, args=(rank, port, tmp_path)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-        assert process.exitcode == 0
+    run_together(save_terms, tmp_path)
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     joint = terms(PICTURES)
     mean = {key: (first["together"][key] + second["together"][key]) / 2 for key in joint}

@@ -1,11 +1,8 @@
 """Two processes with half of a batch each train as one process with all of it."""
 
-import os
-
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from gloo_processes import run_together
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -58,9 +55,7 @@ def trained(model, images, noise):
     return loss.detach(), torch.cat([weight.grad.flatten() for weight in model.parameters()])
 
 
-def run(rank, port, folder):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+def train(rank, folder):
     share = slice(rank * IMAGES // 2, (rank + 1) * IMAGES // 2)
     found = {}
     for name, objective in OBJECTIVES.items():
@@ -69,20 +64,11 @@ def run(rank, port, folder):
             model.zero_grad()
             found[name] = trained(model, *(values[share] for values in drawn()))
     torch.save(found, folder / f"{rank}.pt")
-    dist.destroy_process_group()
 
 
 @pytest.mark.slow
 def test_two_processes_have_the_loss_and_gradients_of_one(tmp_path):
-    context = mp.get_context("forkserver")
-    context.set_forkserver_preload(["lightning_cv.ops.objectives", "torch.nn.parallel"])
-    port = 20000 + os.getpid() % 20000
-    processes = [context.Process(target=run, args=(rank, port, tmp_path)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-        assert process.exitcode == 0
+    run_together(train, tmp_path, preload=["lightning_cv.ops.objectives", "torch.nn.parallel"])
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     for name, objective in OBJECTIVES.items():
         loss, gradient = trained(Coder(objective), *drawn())
