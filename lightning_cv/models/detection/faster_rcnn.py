@@ -28,7 +28,7 @@ class FasterRCNN(InParts):
 
     Ren et al. 2015, "Faster R-CNN", approximate joint training by default; on the maps of an `FPN`, Lin et al. 2017.
     `trained` and `weights` are for the paper's alternating training (section 3.2): see
-    `experiments/detection/faster_rcnn_4step_*.yaml`.
+    `experiments/detection/faster_rcnn_step*.yaml`.
 
     Args:
         features: gives the maps, finest first; it normalises its input itself. In the paper VGG-16's conv5_3.
