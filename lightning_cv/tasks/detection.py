@@ -4,6 +4,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
 from lightning_cv.contracts import DetectionBatch, Detections, Detector, StepOutput
+from lightning_cv.ops.box_inference import BoxInference
 from lightning_cv.schedules import Schedule
 from lightning_cv.tasks.base import Task
 
@@ -14,6 +15,8 @@ class DetectionTask(Task):
     Args:
         net: a `Detector`.
         optimizer, schedule, lr_scales, decay_scales: see `Task`.
+        inference: how validation, tests and predictions look at images, such as `Fused` over sizes and mirror images,
+            see `ops.box_inference`; None is once. It may differ from training to test.
     """
 
     task_name = "detection"
@@ -26,8 +29,10 @@ class DetectionTask(Task):
         schedule: Schedule | None = None,
         lr_scales: dict[str, float] | None = None,
         decay_scales: dict[str, float] | None = None,
+        inference: BoxInference | None = None,
     ) -> None:
         super().__init__(net, optimizer, schedule, lr_scales, decay_scales)  # type: ignore[arg-type]  # no Module
+        self.inference = inference
         self.keep_settings()
 
     def training_step(self, batch: DetectionBatch, batch_idx: int) -> dict[str, Tensor]:
@@ -46,11 +51,11 @@ class DetectionTask(Task):
 
     def predict_step(self, images: Tensor) -> list[Detections]:
         """One entry an image of (N, 3, H, W), boxes in pixels of it."""
-        return self.net.detect(images)
+        return self.net.detect(images) if self.inference is None else self.inference(self.net.detect, images)
 
     def detections(self, batch: DetectionBatch) -> list[Detections]:
         """What the net finds in a batch, one entry an image, boxes in pixels of the images."""
-        return self.net.detect(batch["images"])
+        return self.predict_step(batch["images"])
 
     def _terms(self, batch: DetectionBatch) -> dict[str, Tensor]:
         losses = self.net.losses(batch["images"], batch["targets"])

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from lightning_cv.ops.box_inference import Pooled
-from lightning_cv.ops.boxes import mirror_boxes
+from lightning_cv.ops.box_inference import Fused, Pooled
+from lightning_cv.ops.boxes import iou, mirror_boxes
 from lightning_cv.tasks import SingleStageDetector
 
 BOX = (32, 64, 96, 128)
@@ -58,6 +58,52 @@ def test_classes_do_not_thin_each_other_and_the_best_stay():
     torch.testing.assert_close(found["boxes"], torch.tensor([[0.0, 0, 10, 10]] * 2))
 
 
+def fused_as_published(boxes, scores, labels, looks, threshold):
+    """Weighted boxes fusion in the words of Solovyev et al. 2021, section 2.1: (score, label, box), best first."""
+    clusters = []
+    for number in sorted(range(len(scores)), key=lambda number: -scores[number]):
+        own, best = None, threshold
+        for cluster in clusters:
+            overlap = iou(torch.tensor([boxes[number]]), torch.tensor([cluster["mean"]])).item()
+            if cluster["label"] == labels[number] and overlap > best:
+                own, best = cluster, overlap
+        if own is None:
+            own = {"label": labels[number], "members": []}
+            clusters.append(own)
+        own["members"].append(number)
+        weight = sum(scores[member] for member in own["members"])
+        own["mean"] = [sum(scores[m] * boxes[m][side] for m in own["members"]) / weight for side in range(4)]
+    rows = []
+    for cluster in clusters:
+        members = cluster["members"]
+        score = sum(scores[member] for member in members) / len(members) * min(len(members), looks) / looks
+        rows.append((score, cluster["label"], *cluster["mean"]))
+    return sorted(rows, reverse=True)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_fusion_equals_its_definition(seed):
+    torch.manual_seed(seed)
+    count, looks = 40, 1 + seed % 4
+    corners = torch.rand(count, 2) * 20
+    boxes = torch.cat([corners, corners + 5 + 20 * torch.rand(count, 2)], dim=1)
+    scores, labels = torch.rand(count), torch.randint(1, 3, (count,))
+    found = Fused().together(boxes, scores, labels, looks)
+    rows = torch.cat([found[1][:, None], found[2][:, None], found[0]], dim=1)
+    expected = fused_as_published(boxes.tolist(), scores.tolist(), labels.tolist(), looks, 0.55)
+    torch.testing.assert_close(rows, torch.tensor(expected), rtol=1e-5, atol=1e-5)
+    assert len(rows) < count
+
+
+def test_what_one_look_of_two_finds_has_half_its_score():
+    boxes = torch.tensor([[0.0, 0, 10, 10], [2, 0, 12, 10], [40, 40, 50, 50], [0, 0, 10, 10]])
+    scores, labels = torch.tensor([0.6, 0.2, 0.7, 0.0]), torch.tensor([1, 1, 1, 2])
+    boxes, scores, labels = Fused(flip=True).together(boxes, scores, labels, looks=2)
+    torch.testing.assert_close(boxes, torch.tensor([[0.5, 0, 10.5, 10], [40, 40, 50, 50], [0, 0, 10, 10]]))
+    torch.testing.assert_close(scores, torch.tensor([0.4, 0.35, 0.0]))
+    assert labels.tolist() == [1, 1, 2]
+
+
 def test_sides_are_whole_steps_and_an_image_as_it_is_stays():
     seen = []
 
@@ -71,8 +117,10 @@ def test_sides_are_whole_steps_and_an_image_as_it_is_stays():
 
 def test_nothing_found():
     nothing = {"boxes": torch.zeros(0, 4), "scores": torch.zeros(0), "labels": torch.zeros(0).long()}
-    (found,) = Pooled()(lambda images: [nothing] * len(images), torch.zeros(1, 3, 64, 64))
-    assert found["boxes"].shape == (0, 4)
+    for way in (Pooled(), Fused()):
+        (found,) = way(lambda images: [nothing] * len(images), torch.zeros(1, 3, 64, 64))
+        assert found["boxes"].shape == (0, 4)
+        assert found["labels"].dtype == torch.int64
 
 
 def test_a_task_looks_so():

@@ -1,15 +1,17 @@
+import pytest
 import torch
 from torch import Tensor, nn
 
 from lightning_cv.contracts import DetectionBatch, Detections
 from lightning_cv.datamodules.batches import collate_detection
+from lightning_cv.ops.box_inference import Pooled
 from lightning_cv.tasks import InstanceSegModule, TwoStageDetector
 from lightning_cv.tasks.two_stage import cut_to
 from lightning_cv.transforms import PreparedDetection
 
 
 def detections(*boxes: list[float]) -> Detections:
-    rows = torch.tensor(boxes).view(-1, 4)
+    rows = torch.tensor(boxes, dtype=torch.float32).view(-1, 4)
     return {"boxes": rows, "scores": torch.linspace(1, 0.5, len(rows)), "labels": torch.ones(len(rows)).long()}
 
 
@@ -73,6 +75,15 @@ def test_a_net_that_judges_proposals_is_shown_those_of_the_data_where_all_images
     assert found(Finder(), given) == [[[0, 0, 10, 10], [12, 12, 14, 14]]] * 2
     partly = collate_detection([prepared(16, 16, [[1, 1, 5, 5]]), prepared(16, 16)])
     assert found(Judge(), partly) == [[[0, 0, 10, 10], [12, 12, 14, 14]]] * 2
+
+
+def test_inference_is_for_a_nets_own_regions() -> None:
+    twice = TwoStageDetector(Finder(), torch.optim.SGD, inference=Pooled([1.0, 2.0], flip=False, multiple=16))
+    (one,) = twice.detections(collate_detection([prepared(16, 16)]))
+    assert one["boxes"][:2].tolist() == [[0, 0, 10, 10], [0, 0, 5, 5]]  # the second in an image of twice the size
+    judged = TwoStageDetector(Judge(), torch.optim.SGD, inference=Pooled())
+    with pytest.raises(ValueError, match="sizes of an image that its proposals are not for"):
+        judged.detections(collate_detection([prepared(16, 16, [[1, 1, 5, 5]])]))
 
 
 def test_instances_are_a_task_of_their_own() -> None:
