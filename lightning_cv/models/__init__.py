@@ -27,6 +27,7 @@ from lightning_cv.models.detection import RoIAlign as RoIAlign
 from lightning_cv.models.detection import SharedHead as SharedHead
 from lightning_cv.models.detection import SlidingWindowDetector as SlidingWindowDetector
 from lightning_cv.models.detection import TinyYOLOv2 as TinyYOLOv2
+from lightning_cv.models.detection import TorchvisionDenseDetector as TorchvisionDenseDetector
 from lightning_cv.models.detection import TorchvisionDetector as TorchvisionDetector
 from lightning_cv.models.detection import TwoLinearHead as TwoLinearHead
 from lightning_cv.models.detection import WindowProposals as WindowProposals

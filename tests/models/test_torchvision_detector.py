@@ -5,12 +5,14 @@ import torch
 from torch import nn
 from torchvision.models.detection import FasterRCNN, ssd300_vgg16
 from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 
-from lightning_cv.contracts import DetectionTarget, Detector
-from lightning_cv.models import FPN, SmallBackbone, TorchvisionDetector
+from lightning_cv.contracts import CandidateDetector, DetectionTarget, Detector
+from lightning_cv.models import FPN, SmallBackbone, TorchvisionDenseDetector, TorchvisionDetector
 from lightning_cv.models.detection.torchvision import _AsTheyAre, _Features, fcos_on, retinanet_on
 from lightning_cv.ops.boxes import iou
+from lightning_cv.ops.nms import class_wise_nms_of_batch
 
 
 def features() -> FPN:
@@ -26,8 +28,8 @@ def faster_rcnn() -> FasterRCNN:
 
 
 NETS = {
-    "fcos": lambda: TorchvisionDetector(fcos_on(features(), 3), 3),
-    "retinanet": lambda: TorchvisionDetector(retinanet_on(features(), 3), 3),
+    "fcos": lambda: TorchvisionDenseDetector(fcos_on(features(), 3), 3),
+    "retinanet": lambda: TorchvisionDenseDetector(retinanet_on(features(), 3), 3),
     "faster_rcnn": lambda: TorchvisionDetector(faster_rcnn(), 3),
 }
 
@@ -112,6 +114,37 @@ def test_two_images_are_learned_by_heart(name):
         for box, label in zip(truth["boxes"], truth["labels"], strict=True):
             best = int((found["labels"] == label).nonzero()[0])
             assert iou(found["boxes"][best : best + 1], box[None]) > 0.7
+
+
+@pytest.mark.parametrize("name", ["fcos", "retinanet"])
+def test_its_own_suppression_of_the_candidates_gives_torchvisions_detections(name):
+    torch.manual_seed(0)
+    net = NETS[name]().eval()
+    assert isinstance(net, CandidateDetector)
+    images = torch.rand(2, 3, 50, 72)  # padded to whole cells
+    net.net.score_thresh = float(net.candidates(images).scores.median())
+    net.net.topk_candidates = 10**6  # torchvision counts a map's, of all classes
+    thinned = class_wise_nms_of_batch(
+        net.candidates(images),
+        score_threshold=net.net.score_thresh,
+        iou_threshold=net.net.nms_thresh,
+        top_before=net.net.topk_candidates,
+        top_after=net.net.detections_per_img,
+    )
+    for found, expected in zip(net.detect(images), thinned, strict=True):
+        assert len(found["scores"]) > 10
+        for key, value in found.items():
+            torch.testing.assert_close(value, expected[key])
+
+
+def test_candidates_are_of_nets_that_keep_the_size_of_images():
+    assert not isinstance(NETS["faster_rcnn"](), CandidateDetector)
+    with pytest.raises(ValueError, match="SSD is no net of fcos_on or retinanet_on"):
+        TorchvisionDenseDetector(ssd300_vgg16(weights=None, weights_backbone=None, num_classes=21), 20)
+    resizing = fcos_on(features(), 3)
+    resizing.transform = GeneralizedRCNNTransform(64, 64, [0.0] * 3, [1.0] * 3)
+    with pytest.raises(ValueError, match="FCOS is no net of fcos_on or retinanet_on"):
+        TorchvisionDenseDetector(resizing, 3)
 
 
 def test_images_of_any_size_keep_it():

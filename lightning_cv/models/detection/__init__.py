@@ -12,7 +12,7 @@ from lightning_cv.models.detection.sliding_window import CropClassifier, Sliding
 from lightning_cv.models.detection.ssd import SSD
 from lightning_cv.models.detection.ssd_heads import SharedHead
 from lightning_cv.models.detection.ssd_vgg import SSD300, SSD512
-from lightning_cv.models.detection.torchvision import TorchvisionDetector
+from lightning_cv.models.detection.torchvision import TorchvisionDenseDetector, TorchvisionDetector
 from lightning_cv.models.detection.yolo_v1 import YOLOv1
 from lightning_cv.models.detection.yolo_v2_tiny import TinyYOLOv2
 
@@ -32,6 +32,7 @@ __all__ = [
     "SharedHead",
     "SlidingWindowDetector",
     "TinyYOLOv2",
+    "TorchvisionDenseDetector",
     "TorchvisionDetector",
     "TwoLinearHead",
     "WindowProposals",

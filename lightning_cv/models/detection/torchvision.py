@@ -3,16 +3,19 @@
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssd import SSD
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from lightning_cv.contracts import Backbone, Detections, DetectionTarget
+from lightning_cv.contracts import Backbone, Candidates, Detections, DetectionTarget
+from lightning_cv.ops.boxes import clip_boxes
 
 
 class TorchvisionDetector(nn.Module):
@@ -64,6 +67,40 @@ class TorchvisionDetector(nn.Module):
     def _detections(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> Detections:
         order = scores.argsort(descending=True, stable=True)
         return {"boxes": boxes[order], "scores": scores[order], "labels": labels[order] + 1 - self.first_label}
+
+
+class TorchvisionDenseDetector(TorchvisionDetector):
+    """As `TorchvisionDetector`, for a net of `fcos_on` or `retinanet_on`, whose candidates can be told: a
+    `CandidateDetector`, so that it can be exported and its NMS looked at.
+    """
+
+    def __init__(self, net: FCOS | RetinaNet, num_classes: int, train_on_difficult: bool = True) -> None:
+        super().__init__(net, num_classes, train_on_difficult)
+        if not isinstance(net, FCOS | RetinaNet) or not isinstance(net.transform, _AsTheyAre):
+            raise ValueError(
+                f"TorchvisionDenseDetector: {type(net).__name__} is no net of fcos_on or retinanet_on, which keep the "
+                "size of images"
+            )
+
+    @torch.no_grad()
+    def candidates(self, images: Tensor) -> Candidates:
+        """The box of every cell (FCOS) or anchor (RetinaNet), cut to the image, and its score of each class."""
+        net: Any = self.net  # torchvision states no types
+        height, width = images.shape[-2:]
+        step = net.transform.size_divisible
+        with torch.autocast(images.device.type, enabled=False):
+            padded = F.pad(images.float(), (0, -width % step, 0, -height % step))
+            maps = list(net.backbone(padded).values())
+            heads = net.head(maps)
+            anchors = net.anchor_generator(ImageList(padded, [(height, width)]), maps)[0]  # (A, 4)
+            deltas, scores = heads["bbox_regression"], heads["cls_logits"].sigmoid()  # (N, A, 4), (N, A, K)
+            if isinstance(net, FCOS):
+                boxes = net.box_coder.decode(deltas, anchors.expand_as(deltas))
+                scores = (scores * heads["bbox_ctrness"].sigmoid()).sqrt()
+            else:
+                rows = anchors.expand_as(deltas).reshape(-1, 4)
+                boxes = net.box_coder.decode_single(deltas.reshape(-1, 4), rows).view_as(deltas)
+        return Candidates(clip_boxes(boxes, height, width), scores)
 
 
 def fcos_on(features: Backbone, num_classes: int, score_threshold: float = 0.01, nms_threshold: float = 0.6) -> FCOS:
