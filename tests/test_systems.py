@@ -116,8 +116,17 @@ def files_of(path: Path) -> dict[str, Any]:
     """Top-level blocks of an experiment, its own and those of its bases."""
     blocks: dict[str, Any] = {}
     for file in with_bases(path):
-        blocks |= {key: value for key, value in read_yaml(file).items() if key in ("model", "data")}
+        blocks = over(blocks, {key: value for key, value in read_yaml(file).items() if key in ("model", "data")})
     return blocks
+
+
+def over(base: Any, own: Any) -> Any:
+    """A block of settings over its base's; another class has none of the base's arguments."""
+    if not (isinstance(base, dict) and isinstance(own, dict)):
+        return own
+    if own.get("class_path", base.get("class_path")) != base.get("class_path"):
+        return own
+    return base | {key: over(base.get(key), value) for key, value in own.items()}
 
 
 def short(path: Path, folder: Path, data: dict[str, Any] | None) -> None:
