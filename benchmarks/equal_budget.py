@@ -10,7 +10,7 @@ train on. A system of two stages has half the budget for each, or the shares tha
 
 GMACs are half of what torch's FlopCounterMode counts for one scene, images/s the prediction of one scene at a time on
 as many threads as trained, the median of 15; with the experiment's way to look (DeconvNet's stages look at windows of
-a scene), decoding and NMS included.
+a scene), decoding and NMS included. With one thread its seconds are the process's own, too.
 
 `python benchmarks/equal_budget.py detection --folder FOLDER` goes on where it stopped: what `FOLDER/SYSTEM.json` holds
 is not done again. `--systems ssd yolo_v1` does only these, and `--budget-cpu-seconds 10` tries it out.
@@ -172,11 +172,12 @@ def measure(checkpoint: Path, threads: int) -> dict[str, float]:
     with torch.inference_mode():
         with FlopCounterMode(display=False) as counter:
             task.predict_step(scene)
+        clock = time.process_time if threads == 1 else time.perf_counter
         times = []
         for _ in range(REPEATS + 3):
-            begun = time.perf_counter()
+            begun = clock()
             task.predict_step(scene)
-            times.append(time.perf_counter() - begun)
+            times.append(clock() - begun)
     return {
         "parameters": sum(parameter.numel() for parameter in task.net.parameters()),
         "gmacs": counter.get_total_flops() / 2e9,
