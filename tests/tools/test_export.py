@@ -20,14 +20,20 @@ from lightning_cv.models import (
     StackedHourglass,
     TinyDarknetBackbone,
     TinyYOLOv2,
+    TorchvisionDenseDetector,
     YOLOv1,
 )
+from lightning_cv.models.detection.torchvision import fcos_on, retinanet_on
 from lightning_cv.tools.export import Exportable, compare, export, exportable
 
 
 def cornernet() -> nn.Module:
     backbone = StackedHourglass((8, 8), (1, 1), 1, stem=8, out_channels=8)
     return CornerNet(backbone, 3, hidden=8, top=20, pairs=50, tag_distance=100.0)
+
+
+def pyramid() -> FPN:
+    return FPN(SmallBackbone(width=4, strides=(8, 16)), channels=32)
 
 
 NETS = {
@@ -37,6 +43,8 @@ NETS = {
     "yolo v2": (lambda: TinyYOLOv2(TinyDarknetBackbone(width=4, max_channels=32), 3, channels=32), (3, 64, 96)),
     "locator": (lambda: Locator(SmallBackbone(width=4, strides=(8,)), 3, grid=2), (3, 64, 96)),
     "sliding window": (lambda: SlidingWindowDetector(CropClassifier(3, width=4, hidden=8)), (3, 64, 96)),
+    "fcos": (lambda: TorchvisionDenseDetector(fcos_on(pyramid(), 3), 3), (3, 60, 90)),
+    "retinanet": (lambda: TorchvisionDenseDetector(retinanet_on(pyramid(), 3), 3), (3, 60, 90)),
     "fcn": (lambda: FCN(SmallBackbone(width=4), 4), (3, 64, 96)),
     "vae": (lambda: ConvVAE(16, width=4, hidden=8), (1, 16, 16)),
     "autoencoder": (lambda: ConvAutoencoder(16, width=4, hidden=8), (1, 16, 16)),
@@ -48,6 +56,8 @@ OUTPUTS = {
     "yolo v2": ["boxes", "scores"],
     "locator": ["boxes", "scores"],
     "sliding window": ["boxes", "scores"],
+    "fcos": ["boxes", "scores"],
+    "retinanet": ["boxes", "scores"],
     "fcn": ["logits"],
     "vae": ["mean", "log_var", "logits"],
     "autoencoder": ["mean", "logits"],
