@@ -38,7 +38,14 @@ class SeveralLooks(BoxInference):
         multiple: what the net needs sides to be a multiple of.
     """
 
-    def __init__(self, scales: Sequence[float], flip: bool, iou_threshold: float, top: int, multiple: int) -> None:
+    def __init__(
+        self,
+        scales: Sequence[float] = (0.75, 1.0, 1.25),
+        flip: bool = True,
+        iou_threshold: float = 0.45,
+        top: int = 200,
+        multiple: int = 32,
+    ) -> None:
         name = type(self).__name__
         if not scales or not all(scale > 0 for scale in scales):
             raise ValueError(f"{name}: scales must be numbers above 0, got {list(scales)}")
@@ -88,16 +95,6 @@ class Pooled(SeveralLooks):
 
     Scores stay as they are. CornerNet does the same to its pairs before soft-NMS, see its `flip_test`.
     """
-
-    def __init__(
-        self,
-        scales: Sequence[float] = (0.75, 1.0, 1.25),
-        flip: bool = True,
-        iou_threshold: float = 0.45,
-        top: int = 200,
-        multiple: int = 32,
-    ) -> None:
-        super().__init__(scales, flip, iou_threshold, top, multiple)
 
     def together(self, boxes: Tensor, scores: Tensor, labels: Tensor, looks: int) -> tuple[Tensor, Tensor, Tensor]:
         """See `SeveralLooks`."""
