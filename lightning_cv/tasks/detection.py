@@ -3,7 +3,7 @@
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
-from lightning_cv.contracts import DetectionBatch, Detections, Detector, StepOutput
+from lightning_cv.contracts import DetectionBatch, Detections, Detector, ProposalDetector, StepOutput
 from lightning_cv.ops.box_inference import BoxInference
 from lightning_cv.schedules import Schedule
 from lightning_cv.tasks.base import Task
@@ -16,10 +16,13 @@ class DetectionTask(Task):
         net: a `Detector`.
         optimizer, schedule, lr_scales, decay_scales: see `Task`.
         inference: how validation, tests and predictions look at images, such as `Fused` over sizes and mirror images,
-            see `ops.box_inference`; None is once. It may differ from training to test.
+            see `ops.box_inference`; None is once. It may differ from training to test. Not for nets that find masks,
+            nor for a `ProposalDetector`, whose proposals are of the image as it comes.
     """
 
     task_name = "detection"
+    finds_masks = False
+    """Whether detections have masks."""
     net: Detector  # type: ignore[assignment]  # a Module that also fulfils the Protocol
 
     def __init__(
@@ -32,6 +35,11 @@ class DetectionTask(Task):
         inference: BoxInference | None = None,
     ) -> None:
         super().__init__(net, optimizer, schedule, lr_scales, decay_scales)  # type: ignore[arg-type]  # no Module
+        if inference is not None and (self.finds_masks or isinstance(net, ProposalDetector)):
+            why = (
+                "masks cannot be brought together" if self.finds_masks else "its proposals are of one size of an image"
+            )
+            raise ValueError(f"{type(self).__name__}: no inference with {type(net).__name__}: {why}; leave it out")
         self.inference = inference
         self.keep_settings()
 

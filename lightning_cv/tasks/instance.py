@@ -7,3 +7,4 @@ class InstanceSegModule(TwoStageDetector):
     """Trains a `Detector` that learns from objects with masks and whose detections have masks: Mask R-CNN."""
 
     task_name = "instance"
+    finds_masks = True

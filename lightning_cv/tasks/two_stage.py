@@ -9,8 +9,7 @@ class TwoStageDetector(DetectionTask):
     """Trains a `Detector` that judges regions: of its own, or proposals that come with the data.
 
     A net that is a `ProposalDetector` is shown the proposals of the targets where all images of a batch have some.
-    Where images were padded to one size, detections are cut to the pictures. `inference` is for nets with regions of
-    their own: proposals are of the image as it comes.
+    Where images were padded to one size, detections are cut to the pictures.
     """
 
     def detections(self, batch: DetectionBatch) -> list[Detections]:
@@ -18,8 +17,6 @@ class TwoStageDetector(DetectionTask):
         images, targets = batch["images"], batch["targets"]
         proposals = [target["proposals"] for target in targets if "proposals" in target]
         if isinstance(self.net, ProposalDetector) and len(proposals) == len(targets):
-            if self.inference is not None:
-                raise ValueError("inference looks at sizes of an image that its proposals are not for: leave it out")
             found = self.net.detect_among(images, proposals)
         else:
             found = self.predict_step(images)

@@ -81,9 +81,10 @@ def test_inference_is_for_a_nets_own_regions() -> None:
     twice = TwoStageDetector(Finder(), torch.optim.SGD, inference=Pooled([1.0, 2.0], flip=False, multiple=16))
     (one,) = twice.detections(collate_detection([prepared(16, 16)]))
     assert one["boxes"][:2].tolist() == [[0, 0, 10, 10], [0, 0, 5, 5]]  # the second in an image of twice the size
-    judged = TwoStageDetector(Judge(), torch.optim.SGD, inference=Pooled())
-    with pytest.raises(ValueError, match="sizes of an image that its proposals are not for"):
-        judged.detections(collate_detection([prepared(16, 16, [[1, 1, 5, 5]])]))
+    with pytest.raises(ValueError, match="no inference with Judge: its proposals are of one size"):
+        TwoStageDetector(Judge(), torch.optim.SGD, inference=Pooled())
+    with pytest.raises(ValueError, match="no inference with Finder: masks cannot be brought together"):
+        InstanceSegModule(Finder(), torch.optim.SGD, inference=Pooled())
 
 
 def test_instances_are_a_task_of_their_own() -> None:
