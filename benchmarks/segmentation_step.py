@@ -15,6 +15,7 @@ Each part of theirs lies between two of ours and is compared with the mean of bo
 
 import argparse
 import copy
+import math
 import os
 import random
 import statistics
@@ -40,6 +41,7 @@ from lightning_cv.datamodules import DrawnSegmentationDataModule
 from lightning_cv.models.backbones.normalise import Normalise
 
 BLOCK, READY, VOID = 10, 8, 255
+RATE = 0.001  # torchvision's is 0.01; with it the loss of four images a batch runs away
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 NO_VALIDATION = ["--trainer.limit_val_batches=0"]
 
@@ -145,7 +147,7 @@ class ReferenceLoop:
             both, batch, sampler=RandomSampler(both), num_workers=workers, collate_fn=collated, drop_last=True
         )
         trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.SGD(trained, lr=0.01, momentum=0.9, weight_decay=1e-4)
+        self.optimizer = torch.optim.SGD(trained, lr=RATE, momentum=0.9, weight_decay=1e-4)
         steps = 30 * len(self.loader)
         self.schedule = torch.optim.lr_scheduler.PolynomialLR(self.optimizer, total_iters=steps, power=0.9)
         self.log: list[tuple[float, float]] = []
@@ -174,6 +176,8 @@ class ReferenceLoop:
             self.optimizer.step()
             self.schedule.step()
             self.log.append((loss.item(), self.optimizer.param_groups[0]["lr"]))
+        if not math.isfinite(self.log[-1][0]):
+            raise RuntimeError("torchvision's loop: the loss is no number")
         with tempfile.TemporaryFile() as file:
             kept = {"model": self.net, "optimizer": self.optimizer, "lr_scheduler": self.schedule}
             torch.save({name: part.state_dict() for name, part in kept.items()}, file)
@@ -226,7 +230,8 @@ def epochs(root: str, count: int, workers: int) -> None:
     turns.root, turns.workers = root, workers
     asked = [f"--data.num_workers={workers}", f"--data.root={root}"]
     asked += ["--data.cache=false", f"--trainer.max_epochs={count}", f"--trainer.check_val_every_n_epoch={count}"]
-    sgd = "{class_path: torch.optim.SGD, init_args: {lr: 0.01, momentum: 0.9, weight_decay: 1.0e-4, fused: false}}"
+    sgd = "{class_path: torch.optim.SGD, init_args: {"
+    sgd += f"lr: {RATE}, momentum: 0.9, weight_decay: 1.0e-4, fused: false}}}}"
     asked += ["--trainer.callbacks+=segmentation_step.EpochTurns", f"--model.optimizer={sgd}"]
     asked += ["--trainer.gradient_clip_val=null"]
     with tempfile.TemporaryDirectory() as folder:

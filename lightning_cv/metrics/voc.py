@@ -119,10 +119,25 @@ def voc_average_precision(
 
     Detections of equal score keep the order of `images`, and of the arrays within one.
     """
+    return precision_of(judge_class(images, label, iou=iou, strict=strict, inclusive=inclusive), kind)
+
+
+class Judged(NamedTuple):
+    """Detections of one class in all images, best score first, and the objects to find."""
+
+    verdicts: NDArray[np.int64]  # (D,), those of NEITHER left out
+    images: NDArray[np.int64]  # (D,): the number of the image that each is in
+    objects: NDArray[np.int64]  # (N,), of each image
+
+
+def judge_class(
+    images: Sequence[ImageResult], label: int, *, iou: float = 0.5, strict: bool = False, inclusive: bool = False
+) -> Judged:
+    """Verdicts on the detections of one class; those of equal score keep the order of `images` and within one."""
     scores: list[Floats] = [np.zeros(0)]
     verdicts: list[NDArray[np.int64]] = [np.zeros(0, dtype=np.int64)]
-    objects = 0
-    for image in images:
+    objects, found = np.zeros(len(images), dtype=np.int64), np.zeros(len(images), dtype=np.int64)
+    for number, image in enumerate(images):
         mine, truth = image.labels == label, image.true_labels == label
         if not (mine.any() or truth.any()):
             continue
@@ -131,9 +146,18 @@ def voc_average_precision(
         overlaps = pairwise_iou(image.boxes[mine][order], image.true_boxes[truth], inclusive=inclusive)
         verdicts.append(judge(overlaps, difficult, iou, strict=strict))
         scores.append(image.scores[mine][order])
-        objects += int((~difficult).sum())
-    ranked = np.concatenate(verdicts)[np.argsort(-np.concatenate(scores), kind="stable")]
-    ranked = ranked[ranked != NEITHER]
+        objects[number], found[number] = (~difficult).sum(), len(order)
+    ranks = np.argsort(-np.concatenate(scores), kind="stable")
+    ranked = np.concatenate(verdicts)[ranks]
+    counted = ranked != NEITHER
+    return Judged(ranked[counted], np.repeat(np.arange(len(images)), found)[ranks][counted], objects)
+
+
+def precision_of(judged: Judged, kind: Kind = "area", times: NDArray[np.int64] | None = None) -> Precision:
+    """Average precision of judged detections, 0 to 1; `times` (N,) counts each image so often."""
+    ranked, objects = judged.verdicts, int(judged.objects.sum())
+    if times is not None:
+        ranked, objects = np.repeat(ranked, times[judged.images]), int((judged.objects * times).sum())
     hits = (ranked == TRUE).cumsum()
     if objects == 0:
         return Precision(float("nan"), 0, np.full(len(ranked), np.nan), np.zeros(len(ranked)))

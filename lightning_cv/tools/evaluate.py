@@ -4,12 +4,18 @@ import argparse
 import json
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lightning_cv.errors import UserError
+from lightning_cv.metrics.bootstrap import bootstrap_interval
+from lightning_cv.metrics.voc import Floats
 
 KINDS = {
     "voc-detection": ("text files a class, comp3 or comp4, against a VOC year folder", "evaluate_voc:detection"),
@@ -27,6 +33,7 @@ OPTIONS = {
     "iou": ([0.5], ("voc-detection", "boxes-txt")),
     "strict": (False, ("voc-detection", "boxes-txt")),
     "iou_type": (["bbox"], ("coco",)),
+    "bootstrap": (0, ("voc-detection", "voc-segmentation", "boxes-txt")),
 }
 """Default of each option that only some kinds have, and these kinds."""
 
@@ -39,6 +46,17 @@ class Scores(NamedTuple):
     per_class: dict[str, dict[str, float]]
     absent: list[str]  # classes that no mean counts, for there is nothing of them
     invented: Sequence[str] = ()  # classes that are predicted where the truth has none: they count as 0
+    intervals: Mapping[str, tuple[float, float]] = MappingProxyType({})  # of the figures that were asked to have one
+
+
+def intervals_of(
+    names: Iterable[str], figures: Callable[[NDArray[np.int64]], Floats], images: int, draws: int
+) -> dict[str, tuple[float, float]]:
+    """Bootstrap interval of each figure; none without `draws`."""
+    if not draws:
+        return {}
+    low, high = bootstrap_interval(figures, images, draws).tolist()
+    return dict(zip(names, zip(low, high, strict=True), strict=True))
 
 
 def main(argv: Sequence[str]) -> int:
@@ -100,6 +118,10 @@ def parser() -> argparse.ArgumentParser:
         "--iou-type", choices=("bbox", "segm"), nargs="+",
         help="coco: boxes, masks or both (default: bbox)",
     )  # fmt: skip
+    found.add_argument(
+        "--bootstrap", type=int, metavar="DRAWS",
+        help="VOC and boxes-txt: intervals that hold the figures of 95 %% of so many resamples of the images",
+    )  # fmt: skip
     found.add_argument("--json", action="store_true", help="print one JSON object")
     return found
 
@@ -110,7 +132,9 @@ def table(scores: Scores) -> str:
     judged = {label: row for label, row in scores.per_class.items() if label not in scores.absent}
     wide = max(map(len, [*judged, *scores.figures, "images"]))
     lines = [f"{'images':<{wide}}  {scores.images:>10}"]
-    lines += [f"{name:<{wide}}  {_shown(value):>10}" for name, value in scores.figures.items()]
+    for name, value in scores.figures.items():
+        ends = "  95 %: {} to {}".format(*map(_shown, scores.intervals[name])) if name in scores.intervals else ""
+        lines.append(f"{name:<{wide}}  {_shown(value):>10}{ends}")
     if judged:
         lines += ["", f"{'class':<{wide}}" + "".join(f"  {name:>10}" for name in names)]
     for label, row in judged.items():
@@ -129,7 +153,7 @@ def _shown(value: float) -> str:
 
 
 def _as_json(arguments: argparse.Namespace, scores: Scores) -> dict[str, object]:
-    def known(row: dict[str, float]) -> dict[str, float | None]:
+    def known(row: dict[Any, float]) -> dict[Any, float | None]:
         return {name: None if math.isnan(value) else value for name, value in row.items()}
 
     return {
@@ -138,6 +162,7 @@ def _as_json(arguments: argparse.Namespace, scores: Scores) -> dict[str, object]
         "pred": str(arguments.pred),
         "images": scores.images,
         "figures": known(scores.figures),
+        "intervals": {name: list(known(dict(enumerate(ends))).values()) for name, ends in scores.intervals.items()},
         "per_class": {label: known(row) for label, row in scores.per_class.items()},
         "absent": scores.absent,
         "invented": list(scores.invented),
@@ -151,3 +176,5 @@ def _refuse_strange(arguments: argparse.Namespace) -> None:
     for iou in arguments.iou:
         if not 0 < iou <= 1:
             raise UserError(f"--iou must be above 0 and at most 1, got {iou}")
+    if arguments.bootstrap < 0:
+        raise UserError(f"--bootstrap must be at least 0, got {arguments.bootstrap}")

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lightning_cv.errors import UserError
-from lightning_cv.metrics.voc import Floats, ImageResult, voc_average_precision
-from lightning_cv.tools.evaluate import Scores
+from lightning_cv.metrics.voc import Floats, ImageResult, Judged, judge_class, precision_of
+from lightning_cv.tools.evaluate import Scores, intervals_of
 
 
 class Box(NamedTuple):
@@ -52,15 +53,28 @@ def average_precisions(
     """The mean and each class's average precision, for every overlap asked for."""
     figures: dict[str, float] = {}
     per_class: dict[str, dict[str, float]] = {name: {} for name in names}
+    judged: list[list[Judged]] = []
     for iou in arguments.iou:
-        for label, name in enumerate(names, start=1):
-            found = voc_average_precision(
-                results, label, iou=iou, kind=arguments.ap, strict=arguments.strict, inclusive=inclusive
-            )
+        labels = range(1, len(names) + 1)
+        judged.append(
+            [judge_class(results, label, iou=iou, strict=arguments.strict, inclusive=inclusive) for label in labels]
+        )
+        for name, of_class in zip(names, judged[-1], strict=True):
+            found = precision_of(of_class, arguments.ap)
             per_class[name] |= {"objects": found.objects, f"ap@{iou:g}": found.ap}
-        values = [row[f"ap@{iou:g}"] for row in per_class.values() if not math.isnan(row[f"ap@{iou:g}"])]
-        figures[f"map@{iou:g}"] = float(np.mean(values)) if values else math.nan
-    return Scores(len(results), figures, per_class, [name for name, row in per_class.items() if not row["objects"]])
+        figures[f"map@{iou:g}"] = _mean([row[f"ap@{iou:g}"] for row in per_class.values()])
+
+    def resampled(times: NDArray[np.int64]) -> Floats:
+        return np.array([_mean([precision_of(one, arguments.ap, times).ap for one in row]) for row in judged])
+
+    absent = [name for name, row in per_class.items() if not row["objects"]]
+    intervals = intervals_of(figures, resampled, len(results), arguments.bootstrap)
+    return Scores(len(results), figures, per_class, absent, intervals=intervals)
+
+
+def _mean(values: list[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan
 
 
 def _result(truth: list[Box], found: list[Box], label_of: dict[str, int]) -> ImageResult:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from lightning_cv.contracts import VOID
 from lightning_cv.datasets.images import read_mask
@@ -21,11 +22,12 @@ from lightning_cv.metrics.segmentation import (
     confusion_matrix,
     frequency_weighted_iou,
     iou_per_class,
+    mean_class_accuracy,
     mean_iou,
     pixel_accuracy,
 )
-from lightning_cv.metrics.voc import ImageResult
-from lightning_cv.tools.evaluate import Scores
+from lightning_cv.metrics.voc import Floats, ImageResult
+from lightning_cv.tools.evaluate import Scores, intervals_of
 from lightning_cv.tools.evaluate_boxes import average_precisions
 
 
@@ -61,6 +63,14 @@ def detection(arguments: argparse.Namespace) -> Scores:
     return average_precisions(results, names, arguments, inclusive=False)
 
 
+SEGMENTATION_FIGURES = {
+    "miou": mean_iou,
+    "pixel_accuracy": pixel_accuracy,
+    "mean_accuracy": mean_class_accuracy,
+    "frequency_weighted_iou": frequency_weighted_iou,
+}
+
+
 def segmentation(arguments: argparse.Namespace) -> Scores:
     """Agreement of class masks in PNG files, one an image of the list; pixels that are void in the truth are left out.
 
@@ -73,8 +83,8 @@ def segmentation(arguments: argparse.Namespace) -> Scores:
     strange = sorted({path.stem for path in folder.glob("*.png")} - set(ids))
     if strange:
         raise UserError(f"{folder / strange[0]}.png: not in the list {arguments.split} of {arguments.gt}")
-    matrix = torch.zeros(len(names), len(names), dtype=torch.int64)
-    for image_id in ids:
+    matrices = np.zeros((len(ids), len(names), len(names)), np.int64)  # one an image
+    for number, image_id in enumerate(ids):
         truth_path, path = arguments.gt / "SegmentationClass" / f"{image_id}.png", folder / f"{image_id}.png"
         truth, guess = read_mask(truth_path), read_mask(path)
         if truth.shape != guess.shape:
@@ -84,19 +94,21 @@ def segmentation(arguments: argparse.Namespace) -> Scores:
             wrong = sorted(set(np.unique(mask).tolist()) - {*range(len(names))} - allowed)
             if wrong:
                 raise UserError(f"{place} holds the class numbers {wrong[:8]}: known are 0 to {len(names) - 1}")
-        matrix += confusion_matrix(torch.from_numpy(guess), torch.from_numpy(truth), len(names))
+        matrices[number] = confusion_matrix(torch.from_numpy(guess), torch.from_numpy(truth), len(names)).numpy()
+    matrix = torch.from_numpy(matrices.sum(0))
     ious, accuracies = iou_per_class(matrix), accuracy_per_class(matrix)
-    figures = {
-        "miou": mean_iou(matrix).item(),
-        "pixel_accuracy": pixel_accuracy(matrix).item(),
-        "mean_accuracy": accuracies.nanmean().item(),
-        "frequency_weighted_iou": frequency_weighted_iou(matrix).item(),
-    }
+    figures = {name: of_matrix(matrix).item() for name, of_matrix in SEGMENTATION_FIGURES.items()}
     rows = zip(names, ious.tolist(), accuracies.tolist(), strict=True)
     per_class = {name: {"iou": iou, "accuracy": accuracy} for name, iou, accuracy in rows}
     absent = [name for name, row in per_class.items() if math.isnan(row["iou"])]
     invented = [name for name in absent_classes(matrix, names) if name not in absent]
-    return Scores(len(ids), figures, per_class, absent, invented)
+
+    def resampled(times: NDArray[np.int64]) -> Floats:
+        drawn = torch.from_numpy(np.tensordot(times, matrices, 1))
+        return np.array([of_matrix(drawn).item() for of_matrix in SEGMENTATION_FIGURES.values()])
+
+    intervals = intervals_of(figures, resampled, len(ids), arguments.bootstrap)
+    return Scores(len(ids), figures, per_class, absent, invented, intervals)
 
 
 def _listed(year_folder: Path, kind: Kind, split: str) -> list[str]:
