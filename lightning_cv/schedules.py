@@ -34,14 +34,13 @@ class WarmupCosine:
     final: float = 0.01
 
     def __post_init__(self) -> None:
-        if not 0 <= self.warmup < 1:
-            raise ValueError(f"schedule.warmup is a share of training, 0 <= warmup < 1, got {self.warmup}")
+        _check_warmup(self.warmup)
 
     def __call__(self, progress: float, /) -> float:
         """Factor between 0 and 1."""
         if progress < self.warmup:
-            return 0.1 + 0.9 * progress / self.warmup
-        falling = min(1.0, (progress - self.warmup) / (1 - self.warmup))
+            return _rising(progress, self.warmup)
+        falling = _after(progress, self.warmup)
         return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * falling))
 
 
@@ -82,13 +81,32 @@ class Stages:
 
 @dataclass(frozen=True)
 class Polynomial:
-    """(1 - progress) ** power, the "poly" rate of DeepLab (Chen et al. 2018, section 4.1)."""
+    """Linear rise over the first `warmup` of training, then (1 - t) ** power down to `final`, t the rest's progress.
+
+    The "poly" rate of DeepLab (Chen et al. 2018, section 4.1), which has neither. Differs: the rise is that of
+    `WarmupCosine`; `final` lifts the curve as mmsegmentation's `eta_min` does, final + (1 - final) * (1 - t) ** power.
+
+    Raises:
+        ValueError: warmup is no share of training, power is not above 0, or final is not from 0 to 1.
+    """
 
     power: float = 0.9
+    warmup: float = 0.0
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_warmup(self.warmup)
+        if self.power <= 0 or not 0 <= self.final <= 1:
+            raise ValueError(
+                f"schedule: power is above 0 and final from 0 to 1, got power {self.power} and final {self.final}"
+            )
 
     def __call__(self, progress: float, /) -> float:
-        """Factor from 1 down to 0."""
-        return float(max(0.0, 1 - progress) ** self.power)
+        """Factor between 0 and 1."""
+        if progress < self.warmup:
+            return _rising(progress, self.warmup)
+        left = 1 - _after(progress, self.warmup)
+        return float(self.final + (1 - self.final) * left**self.power)
 
 
 @runtime_checkable
@@ -149,6 +167,21 @@ class CyclicBeta:
     def steps_needed(self) -> int:
         """Of all cycles."""
         return self.cycles * (self.steps or 0)
+
+
+def _check_warmup(warmup: float) -> None:
+    if not 0 <= warmup < 1:
+        raise ValueError(f"schedule.warmup is a share of training, 0 <= warmup < 1, got {warmup}")
+
+
+def _rising(progress: float, warmup: float) -> float:
+    """Factor during the warm-up, from a tenth to 1."""
+    return 0.1 + 0.9 * progress / warmup
+
+
+def _after(progress: float, warmup: float) -> float:
+    """Progress of the training that comes after the warm-up, 0 to 1."""
+    return min(1.0, (progress - warmup) / (1 - warmup))
 
 
 def _span(share: float, steps: int | None, total: int) -> float:

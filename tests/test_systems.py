@@ -80,6 +80,14 @@ REAL = {
         53,
     ),
 }
+SEGMENTATION = REAL["segmentation"]
+MODES = {
+    "binary_drawn": SEGMENTATION._replace(arguments={**VOC, "binary": True}, classes=1),
+    "multilabel_drawn": SEGMENTATION._replace(
+        arguments={**VOC, "multilabel": True}, classes=20, base="multilabel_segmentation"
+    ),
+}
+"""Experiments that see real pictures in another way. DeconvNet's windows need object masks, which the samples lack."""
 SYSTEMS = [path for path in small_experiments() if path.parent.name in REAL and path.stem.endswith("_drawn")]
 TRAINER = {
     "max_epochs": 1,
@@ -102,6 +110,10 @@ LAST = {
         "enable_version_counter": False,
     },
 }
+
+
+def real_pictures(path: Path) -> Real:
+    return MODES.get(path.stem, REAL[path.parent.name])
 
 
 def of_classes(block: Any, real: Real) -> Any:
@@ -137,7 +149,7 @@ def short(path: Path, folder: Path, data: dict[str, Any] | None) -> None:
     if data is None:
         content["data"] = {"init_args": {"train": 2 * STEPS, "val": 4, "test": 4, "batch_size": 2}}
     else:
-        real = REAL[path.parent.name]
+        real = real_pictures(path)
         content |= {"base": [str(BASES / "trainer.yaml"), str(BASES / f"{real.base}.yaml")], "data": data}
         content["model"] = of_classes(blocks["model"], real)
     (folder / "short.yaml").write_text(yaml.safe_dump(content))
@@ -192,7 +204,7 @@ def test_a_system_on_drawn_scenes(path: Path, tmp_path: Path) -> None:
 @pytest.mark.data
 @pytest.mark.parametrize("path", SYSTEMS, ids=experiment_name)
 def test_a_system_on_real_pictures(path: Path, tmp_path: Path, shared_data: Path) -> None:
-    real, transforms = REAL[path.parent.name], {}
+    real, transforms = real_pictures(path), {}
     for use, (name, options) in (("train", real.train), ("eval", real.evaluation)):
         transforms[f"{use}_transform"] = {"class_path": f"lightning_cv.transforms.{name}", "init_args": options}
     arguments = {

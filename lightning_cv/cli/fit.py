@@ -215,7 +215,7 @@ class ExperimentCLI(LightningCLI):
         ]
         if (folder := self.config.get("save_predictions")) is not None:
             config["callbacks"].append(SavePredictions(folder, self.config.save_format or "auto"))
-        config["plugins"] = [*_as_list(config["plugins"]), AtomicCheckpointIO()]
+        config["plugins"] = [*_as_list(config["plugins"]), AtomicCheckpointIO(), *processes.plugins(config)]
         config["devices"] = slurm.fitting_devices(config["devices"], config["num_nodes"])
         if (cluster := slurm.environment()) is not None:
             config["plugins"].append(cluster)

@@ -81,6 +81,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ckpt", type=Path, required=True, help="checkpoint of a run")
     parser.add_argument("--images", type=Path, required=True, help="an image, or a folder that is searched for images")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results, made if it does not exist")
+    parser.add_argument(
+        "--inference",
+        help="how to look at images instead of as the checkpoint says: a class path, or a YAML or JSON mapping with "
+        "class_path and init_args as under model.inference of an experiment; null is once",
+    )
     parser.add_argument("--min-score", type=float, default=0.01, help="lowest score that is written (default 0.01)")
     parser.add_argument("--show-score", type=float, default=0.3, help="lowest score that is drawn (default 0.3)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default auto)")

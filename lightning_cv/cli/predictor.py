@@ -2,8 +2,10 @@
 
 import argparse
 import json
+import re
+from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from PIL import Image, ImageOps
 from rich.progress import track
 
 from lightning_cv.checkpoints import load_checkpoint
+from lightning_cv.cli.diagnose import constructor_words
 from lightning_cv.cli.settings import untrained
 from lightning_cv.contracts import Detections, FoundSegments, LabelMap, Placement
 from lightning_cv.datamodules.base import DataModule, DetectionDataModule
@@ -55,7 +58,7 @@ def predict_all(files: list[tuple[Path, str]], options: argparse.Namespace, mark
         options: as `cli.predict` parses them.
         mark: what index.json says of itself, by which a later call knows the folder.
     """
-    model = load_model(options.ckpt, options.device)
+    model = load_model(options.ckpt, options.device, options.inference)
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -75,11 +78,17 @@ def predict_all(files: list[tuple[Path, str]], options: argparse.Namespace, mark
     return unreadable
 
 
-def load_model(ckpt: Path, device: str = "auto") -> Model:
+def load_model(ckpt: Path, device: str = "auto", inference: str | None = None) -> Model:
     """The net, task and data preparation that a checkpoint describes, with its weights, ready to predict.
 
+    Args:
+        ckpt: of a run.
+        device: see `usable_device`.
+        inference: class path or YAML mapping in place of the checkpoint's `model.inference`; None leaves that.
+
     Raises:
-        UserError: the checkpoint does not hold what is needed, or there is no such device.
+        UserError: the checkpoint does not hold what is needed, there is no such device, or the task has no such
+            inference.
     """
     chosen = usable_device(device)
     content = load_checkpoint(ckpt)
@@ -90,12 +99,41 @@ def load_model(ckpt: Path, device: str = "auto") -> Model:
     parser.add_subclass_arguments(Task, "model")
     parser.add_subclass_arguments(DataModule, "data")
     settings = {key: untrained(record["settings"][key]) for key in ("model", "data")}
-    built = parser.instantiate(parser.parse_string(yaml.safe_dump(settings)))
+    if inference is not None:
+        module, _, name = settings["model"]["class_path"].rpartition(".")
+        block = _inference_block(inference, getattr(import_module(module), name))
+        settings["model"]["init_args"]["inference"] = block
+    try:
+        built = parser.instantiate(parser.parse_string(yaml.safe_dump(settings)))
+    except ValueError as error:
+        raise UserError(constructor_words(error)) from error
     task: Task = built.model
     task.on_load_checkpoint(content)
     task.load_state_dict(content["state_dict"])
     assert task.label_map is not None
     return Model(task.eval().to(chosen), built.data, task.label_map, [])
+
+
+def _inference_block(text: str, task: type[Task]) -> Any:  # Any: a YAML tree
+    """What --inference says, as settings hold it.
+
+    Raises:
+        UserError: the task has no inference, or not of this kind.
+    """
+    kind = get_type_hints(task.__init__).get("inference")
+    if kind is None:
+        raise UserError(f"--inference: the checkpoint is of {task.__name__}, which looks at images in one way only")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--inference", type=kind)
+    try:
+        block = yaml.safe_load(text)
+        parser.parse_object({"inference": block})
+    except (yaml.YAMLError, argparse.ArgumentError) as error:
+        told = re.search(r"Errors:\n\s*- (.*?)\n\s*- Expected a <class 'NoneType'>", str(error), re.DOTALL)
+        words = " ".join((told[1] if told else str(error)).split())
+        names = " or ".join(one.__name__ for one in get_args(kind) if one is not type(None))
+        raise UserError(f"--inference {text}: {task.__name__} takes a {names}: {words}") from error
+    return block
 
 
 def usable_device(name: str) -> torch.device:

@@ -5,9 +5,12 @@ Letters: n batches of an epoch before, m now.
 
 import os
 import socket
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 from lightning import Trainer
+from lightning.pytorch.plugins.layer_sync import TorchSyncBatchNorm
+from torch import nn
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # it is documented there
 
 from lightning_cv.datamodules.base import DataModule
@@ -33,6 +36,28 @@ def batch_words(trainer: Trainer, datamodule: DataModule) -> str | None:
         f"{datamodule.batch_size}{accumulated}; learning rate {now} as set "
         f"(one made for batches of {datamodule.batch_size} would become {scaled} by the linear rule)"
     )
+
+
+class SharedNorms(TorchSyncBatchNorm):
+    """Batch statistics of all processes for every batch normalisation, timm's with an activation in it among them.
+
+    torch's own conversion, which is Lightning's, leaves those activations out without a word.
+    """
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """The model with its layers replaced."""
+        from timm.layers.norm_act import convert_sync_batchnorm  # slow to import
+
+        return cast(nn.Module, convert_sync_batchnorm(model))  # type: ignore[no-untyped-call]
+
+    def revert(self, model: nn.Module) -> nn.Module:
+        """The model as it is: alone, its layers do what those did that they replaced."""
+        return model
+
+
+def plugins(trainer_settings: Mapping[str, Any]) -> list[SharedNorms]:
+    """What a trainer of such settings needs beside Lightning's own."""
+    return [SharedNorms()] if trainer_settings["sync_batchnorm"] else []
 
 
 def record(trainer: Trainer) -> dict[str, int]:

@@ -18,8 +18,8 @@ from lightning_cv.datasets.voc import (
     VOCDetection,
     VOCInstances,
     VOCSegmentation,
+    mask_labels,
     voc_box_labels,
-    voc_mask_labels,
 )
 from lightning_cv.datasets.voc_lists import SBD, Kind, Listed, read_split, years_of
 from lightning_cv.datasets.windows import TrainingWindows, WindowedImages
@@ -178,6 +178,7 @@ class VOCSegmentationDataModule(_VOCFolder[VOCSegmentation]):
 
     Args:
         binary: every object's pixels are of one class, "object", whatever the object; for nets with one logit.
+        multilabel: label planes (K, H, W) of the objects, for `MultilabelSegModule`; VOC's do not overlap.
         windows: train on parts of the images, such as `ObjectWindows` or `ProposalWindows` of `datasets.windows`, which
             needs object masks; None for whole images. Validation and test see whole images.
     """
@@ -200,14 +201,17 @@ class VOCSegmentationDataModule(_VOCFolder[VOCSegmentation]):
         eval_batch_size: int | None = None,
         binary: bool = False,
         windows: TrainingWindows | None = None,
+        multilabel: bool = False,
     ) -> None:
+        if multilabel and windows is not None:
+            raise ValueError("VOCSegmentationDataModule: windows are of class masks, not of label planes")
         names = tuple(class_names) if class_names is not None else VOC_CLASSES
         splits = {"train": train, "val": val, "test": test}
         super().__init__(root, year, splits, names, cache, download, batch_size, num_workers, eval_batch_size)
         self.train_transform, self.eval_transform, self.strict = train_transform, eval_transform, strict
-        self.binary, self.windows = binary, windows
+        self.binary, self.multilabel, self.windows = binary, multilabel, windows
         self._windowed: WindowedImages | None = None
-        self.label_map: LabelMap = voc_mask_labels(("object",) if binary else names)
+        self.label_map: LabelMap = mask_labels(names, binary, multilabel)
 
     def files_of(self, use: str) -> list[Path]:
         """The class masks of the listed images, in their order; of windows also object masks and proposals."""
@@ -219,8 +223,9 @@ class VOCSegmentationDataModule(_VOCFolder[VOCSegmentation]):
 
     def read(self, use: str) -> VOCSegmentation:
         """The samples for "train", "val" or "test"."""
+        modes = {"binary": self.binary, "multilabel": self.multilabel}
         return VOCSegmentation(
-            self.root, self.year, self.splits[use], self.names_of_objects, self.cache, self.strict, self.binary
+            self.root, self.year, self.splits[use], self.names_of_objects, self.cache, self.strict, **modes
         )
 
     def train_set(self) -> BatchDataset[SegmentationBatch]:

@@ -36,6 +36,13 @@ def voc_mask_labels(class_names: tuple[str, ...] = VOC_CLASSES) -> LabelMap:
     return LabelMap(("background", *class_names), first=0, dataset_ids=tuple(range(len(class_names) + 1)))
 
 
+def mask_labels(class_names: tuple[str, ...], binary: bool, multilabel: bool) -> LabelMap:
+    """The label map of class masks, of masks of any object, or of label planes, which have no background."""
+    if binary and multilabel:
+        raise ValueError("VOC masks are binary or multilabel, not both")
+    return voc_box_labels(class_names) if multilabel else voc_mask_labels(("object",) if binary else class_names)
+
+
 class VOCDetection:
     """Images and boxes of a split, by position in the list.
 
@@ -241,6 +248,7 @@ class VOCSegmentation:
 
     Arguments as for `VOCDetection`; mask value 0 is the background, `class_names` count from 1. `SEG11VALID` and
     `TRAINAUG` of `voc_lists` are splits that need SBD. With `binary` a pixel of any object is of class 1, "object".
+    With `multilabel` the masks are label planes uint8 (H, W, K), one an object class: 0, 1, and 255 where it is void.
     """
 
     def __init__(
@@ -252,9 +260,10 @@ class VOCSegmentation:
         cache: bool = False,
         strict: bool = False,
         binary: bool = False,
+        multilabel: bool = False,
     ) -> None:
-        self.num_classes, self.binary = len(class_names) + 1, binary
-        self.label_map = voc_mask_labels(("object",) if binary else tuple(class_names))
+        self.num_classes, self.binary, self.multilabel = len(class_names) + 1, binary, multilabel
+        self.label_map = mask_labels(tuple(class_names), binary, multilabel)
         repairs = Repairs(strict)
         listed = read_split(root, year, "Segmentation", split, repairs)
         repairs.tell(_source(root, split))
@@ -272,6 +281,9 @@ class VOCSegmentation:
         image = self._image_cache[index] if self._image_cache else read_rgb(self._images[index])
         mask = self._class_mask(index)
         refuse_other_size(self._masks[index], mask, self._images[index], image)
+        if self.multilabel:
+            planes = mask[..., None] == np.arange(1, self.num_classes, dtype=np.uint8)
+            mask = np.where(mask[..., None] == VOID, VOID, planes).astype(np.uint8)
         return {"image_id": self.ids[index], "image": image, "mask": mask}
 
     def masks_of(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -29,28 +29,46 @@ class DenseInference(ABC):
 class Averaged(DenseInference):
     """Mean over several sizes of the image, each also mirrored: multi-scale and flip test-time augmentation.
 
-    Probabilities are averaged, brought back to the image's size bilinearly.
+    Probabilities are averaged, brought back to the image's size bilinearly: what was stretched a little by rounding is
+    shrunk by as much.
 
     Args:
-        scales: sizes relative to the image.
+        scales: sizes relative to the image. A size other than 1 is rounded to whole steps of `multiple` pixels, at
+            least one.
         flip: look at the mirrored image too.
+        multiple: what the net needs sides to be a multiple of; 32 serves nets with strides up to it, 1 rounds to
+            pixels, for nets that take any size.
+
+    Raises:
+        ValueError: no scale, a scale that is not above 0, or a multiple below 1.
     """
 
-    def __init__(self, scales: Sequence[float] = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75), flip: bool = True) -> None:
+    def __init__(
+        self,
+        scales: Sequence[float] = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75),
+        flip: bool = True,
+        multiple: int = 32,
+    ) -> None:
         if not scales or not all(scale > 0 for scale in scales):
             raise ValueError(f"Averaged: scales must be numbers above 0, got {list(scales)}")
-        self.scales, self.flip = tuple(scales), flip
+        if multiple < 1:
+            raise ValueError(f"Averaged: multiple must be at least 1, got {multiple}")
+        self.scales, self.flip, self.multiple = tuple(scales), flip, multiple
 
     def __call__(self, look: Look, images: Tensor, image_ids: Sequence[str] = ()) -> Tensor:
         """Probabilities (N, K, H, W) of images (N, 3, H, W); the ids are not used."""
         size = (images.shape[-2], images.shape[-1])
         total = torch.zeros((), device=images.device)
         for scale in self.scales:
-            scaled = _resized(images, (max(1, round(size[0] * scale)), max(1, round(size[1] * scale))))
+            scaled = _resized(images, (self._side(size[0], scale), self._side(size[1], scale)))
             total = total + _resized(look(scaled), size)
             if self.flip:
                 total = total + _resized(look(scaled.flip(-1)).flip(-1), size)
         return total / (len(self.scales) * (2 if self.flip else 1))
+
+    def _side(self, side: int, scale: float) -> int:
+        """A side of the image that is looked at; the image itself is taken as it comes."""
+        return side if scale == 1 else max(1, round(side * scale / self.multiple)) * self.multiple
 
 
 class Tiles(DenseInference):

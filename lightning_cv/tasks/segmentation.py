@@ -1,6 +1,7 @@
 """Semantic segmentation: a class for every pixel."""
 
 from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
@@ -11,6 +12,21 @@ from lightning_cv.ops.dense_inference import DenseInference
 from lightning_cv.ops.segmentation_losses import CrossEntropyLoss, SegmentationLoss, predict_masks
 from lightning_cv.schedules import Schedule
 from lightning_cv.tasks.base import Task
+
+
+@runtime_checkable
+class Auxiliary(Protocol):
+    """A head on an inner layer of a net, which helps to train it; `weight` is a factor on its loss."""
+
+    weight: float
+
+    def layer_of(self, net: SegmentationNet, /) -> nn.Module:
+        """The layer of a net that it looks at; ValueError where there is none."""
+        ...
+
+    def forward(self, net: SegmentationNet, images: Tensor, /) -> tuple[Tensor, Tensor]:
+        """The net's logits and its own, both (N, K, H, W), of images (N, 3, H, W)."""
+        ...
 
 
 class SegModule(Task):
@@ -28,11 +44,18 @@ class SegModule(Task):
         inference: how validation, tests and predictions look at images, such as `Averaged` over sizes and mirrored
             images or in `Tiles`, see `ops.dense_inference`, or by windows, see `ops.window_inference`; None is once.
             It may differ from training to test.
+        auxiliary: a head on an inner layer whose loss, times its weight, is added in training, such as
+            `models.segmentation.AuxiliaryHead`; None is none. Evaluation, predictions and exports go without. Its
+            parameters are called `auxiliary.*` in `lr_scales`.
+
+    Raises:
+        ValueError: the net has no forward, or not the layer that the auxiliary head looks at.
     """
 
     task_name = "segmentation"
     net: SegmentationNet  # type: ignore[assignment]  # a Module that also fulfils the Protocol
     loss: SegmentationLoss
+    auxiliary: Auxiliary | None
 
     def __init__(
         self,
@@ -43,12 +66,16 @@ class SegModule(Task):
         decay_scales: dict[str, float] | None = None,
         loss: SegmentationLoss | None = None,
         inference: DenseInference | None = None,
+        auxiliary: Auxiliary | None = None,
     ) -> None:
         if type(net).forward is nn.Module.forward:
             raise ValueError(f"model.net: {type(net).__name__} is no SegmentationNet (contracts.py): it has no forward")
         super().__init__(net, optimizer, schedule, lr_scales, decay_scales)  # type: ignore[arg-type]  # no Module
         self.loss = CrossEntropyLoss() if loss is None else loss
         self.inference = inference
+        if auxiliary is not None:
+            auxiliary.layer_of(net)  # or raise
+        self.auxiliary = auxiliary
         self.keep_settings()
 
     def check_classes(self, label_map: LabelMap) -> None:
@@ -61,10 +88,10 @@ class SegModule(Task):
         return self.net.forward(images)
 
     def training_step(self, batch: SegmentationBatch, batch_idx: int) -> dict[str, Tensor]:
-        """The loss of a batch."""
-        loss = self._loss(self.net.forward(batch["images"]), batch["masks"])
-        self.log_terms("train", {"loss": loss}, len(batch["images"]))
-        return {"loss": loss}
+        """The loss of a batch; with an auxiliary head also the two terms, weighted, of which it is the sum."""
+        terms = self._training_terms(batch)
+        self.log_terms("train", terms, len(batch["images"]))
+        return terms
 
     def validation_step(self, batch: SegmentationBatch, batch_idx: int) -> StepOutput:
         """Predicted and true class masks (N, H, W)."""
@@ -106,6 +133,14 @@ class SegModule(Task):
                 f"SegModule needs class masks (N, H, W), got {tuple(masks.shape)}: label planes are for "
                 "MultilabelSegModule"
             )
+
+    def _training_terms(self, batch: SegmentationBatch) -> dict[str, Tensor]:
+        if self.auxiliary is None:
+            return {"loss": self._loss(self.net.forward(batch["images"]), batch["masks"])}
+        logits, auxiliary_logits = self.auxiliary.forward(self.net, batch["images"])
+        main = self._loss(logits, batch["masks"])
+        auxiliary = self.auxiliary.weight * self._loss(auxiliary_logits, batch["masks"])
+        return {"loss": main + auxiliary, "loss_main": main, "loss_auxiliary": auxiliary}
 
     def _eval_step(self, batch: SegmentationBatch, stage: str) -> StepOutput:
         logits = self.logits_of(batch["images"], batch["image_ids"])

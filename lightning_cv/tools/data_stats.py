@@ -1,4 +1,4 @@
-"""`lightning-cv data stats`: what a data set holds, and anchors that suit it."""
+"""`lightning-cv data stats`: what a data set holds, and anchors and class weights that suit it."""
 
 import argparse
 import json
@@ -11,7 +11,7 @@ from lightning_cv.errors import UserError
 from lightning_cv.tools.data_check import add_folder_arguments, class_names
 
 if TYPE_CHECKING:  # `--help` shall not wait for the others
-    from lightning_cv.tools.data_stats_read import Content
+    from lightning_cv.tools.data_stats_read import Content, MaskCounts
 
 STRIDE = 32
 """Pixels of a YOLO cell, in which its anchors are given too."""
@@ -26,7 +26,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     """Adds the arguments of `stats`."""
     parser = verbs.add_parser(
         "stats",
-        help="count classes, measure boxes, find anchors",
+        help="count classes, measure boxes, find anchors and class weights",
         description="Counts images and objects, measures boxes as shares of their pictures, and finds anchors by "
         "k-means with the distance 1 - IoU. Crowds are left out of shapes and anchors, difficult objects are not.",
     )
@@ -38,6 +38,11 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         help="side in pixels that pictures are stretched to, for anchors (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--seed", metavar="S", type=int, default=0, help="of k-means (default: %(default)s)")
+    parser.add_argument(
+        "--class-weights", action="store_true",
+        help="count the pixels of class masks (layouts voc, by lists of ImageSets/Segmentation, and masks) and weigh "
+        "classes by median frequency, for CrossEntropyLoss",
+    )  # fmt: skip
     parser.add_argument("--out", metavar="FIG.png", help="draw a figure")
 
 
@@ -52,12 +57,17 @@ def main(arguments: argparse.Namespace) -> int:
     root = Path(arguments.root)
     layout = find_layout(root, arguments.layout)
     classes = class_names(root, layout, arguments.classes)
-    content = read_content(root, layout, arguments.split, classes, available_processors())
+    weighed = arguments.class_weights
+    if weighed and layout not in ("voc", "masks"):
+        raise UserError(f"--class-weights: the layout {layout} has no class masks; voc and masks have")
+    content = read_content(root, layout, arguments.split, classes, available_processors(), class_masks=weighed)
     summary: Summary = {"root": str(root), "layout": layout, "split": arguments.split} | summarize(content)
     if arguments.anchors is not None:
         if not content.has_boxes:
             raise UserError(f"--anchors {arguments.anchors}: {root} has no boxes")
         summary["anchors"] = find_anchors(content, arguments.anchors, arguments.size, arguments.seed)
+    if weighed:
+        summary["masks"] = weigh_classes(content, layout, classes)
     if arguments.out:
         _draw(summary, content, Path(arguments.out))
     if arguments.json:
@@ -121,6 +131,55 @@ def find_anchors(content: "Content", count: int, size: int, seed: int) -> Summar
     }
 
 
+def weigh_classes(content: "Content", layout: str, classes: Sequence[str]) -> Summary:
+    """Pixels and weight of each class, as `--json` prints them; `classes` as for `read_content`.
+
+    Raises:
+        UserError: there is no mask with a pixel of a class, one holds a value without a name, or names are unknown.
+    """
+    from lightning_cv.tools.data_stats_read import count_pixels
+
+    if not content.looks:
+        raise UserError(
+            f"--class-weights: no class masks ({'SegmentationClass/*.png' if layout == 'voc' else 'masks/'})"
+        )
+    if layout == "voc" and content.class_names[: len(classes)] != tuple(classes):
+        raise UserError(
+            "--class-weights: objects have names of their own: say them with --classes, from mask value 1 on"
+        )
+    counts = count_pixels(content.looks, ("background", *classes) if layout == "voc" else classes)
+    weights = median_frequency_weights(counts)
+    columns = zip(counts.class_names, counts.pixels.tolist(), counts.images.tolist(), weights, strict=True)
+    return {
+        "masks": counts.masks,
+        "unreadable": counts.unreadable,
+        "void_pixels": counts.void,
+        "classes": [
+            {"name": name, "pixels": pixels, "masks": images, "weight": weight}
+            for name, pixels, images, weight in columns
+        ],
+        "rule": "median frequency (Eigen and Fergus 2015)",
+        "class_weights": weights,
+    }
+
+
+def median_frequency_weights(counts: "MaskCounts") -> list[float]:
+    """K weights: the median of all classes' frequencies by the frequency of each.
+
+    Eigen and Fergus 2015, "Predicting depth, surface normals and semantic labels with a common multi-scale
+    convolutional architecture": a class's frequency is the number of its pixels by the number of all pixels in the
+    images that hold it. Ours: void pixels are left out, a class without a pixel is not in the median and weighs 1, and
+    weights have four digits.
+    """
+    import numpy as np
+
+    seen = counts.pixels > 0
+    frequencies = counts.pixels[seen] / counts.around[seen]
+    weights = np.ones(len(seen))
+    weights[seen] = np.median(frequencies) / frequencies
+    return [float(np.format_float_positional(weight, 4, fractional=False)) for weight in weights]
+
+
 def _of_class(content: "Content", label: int) -> Summary:
     mine = content.labels == label
     entry: Summary = {"name": content.class_names[label], "objects": int(mine.sum())}
@@ -179,6 +238,32 @@ def _print(summary: Summary) -> None:
     _print_table(console, ["", *shares], lines)
     if "anchors" in summary:
         _print_anchors(console, summary["anchors"])
+    if "masks" in summary:
+        _print_weights(console, summary["masks"])
+
+
+def _print_weights(console: Any, masks: Summary) -> None:  # a rich Console: not imported here
+    parts = [f"{masks['masks']:,} class masks, {masks['void_pixels']:,} void pixels"]
+    if masks["unreadable"]:
+        parts.append(f"{masks['unreadable']:,} unreadable (see `data check`)")
+    if unseen := [entry["name"] for entry in masks["classes"] if not entry["pixels"]]:
+        parts.append(f"no pixel of {', '.join(unseen)}: weight 1")
+    console.print("; ".join(parts), markup=False, soft_wrap=True)
+    weights = [_plain(entry["weight"]) for entry in masks["classes"]]
+    rows = [
+        [entry["name"], f"{entry['pixels']:,}", f"{entry['masks']:,}", weight]
+        for entry, weight in zip(masks["classes"], weights, strict=True)
+    ]
+    _print_table(console, ["class", "pixels", "masks", "weight"], rows)
+    console.print(f"# {masks['rule']}, for CrossEntropyLoss", markup=False)
+    console.print(f"class_weights: [{', '.join(weights)}]", markup=False, soft_wrap=True)
+
+
+def _plain(number: float) -> str:
+    """Without an exponent, which YAML would read as text where it has no dot."""
+    import numpy as np
+
+    return np.format_float_positional(number, trim="0")
 
 
 def _print_anchors(console: Any, anchors: Summary) -> None:  # a rich Console: not imported here

@@ -1,7 +1,7 @@
-"""Counts and box shapes of a folder in one of the known layouts, as far as its files can be read."""
+"""Counts, box shapes and pixels of a folder in one of the known layouts, as far as its files can be read."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +32,7 @@ from lightning_cv.tools.data_check_layout import (
     mask_folders,
     split_name,
 )
-from lightning_cv.tools.data_check_look import look_at
+from lightning_cv.tools.data_check_look import Look, look_at
 from lightning_cv.tools.data_check_mnist import CLASSES, PARTS, idx_file, read_idx_file
 from lightning_cv.tools.data_check_voc import is_class_list, list_problem, read_annotation, read_list
 
@@ -51,11 +51,24 @@ class Content(NamedTuple):
     apart_word: str = ""
     pixels: NDArray[np.int64] | None = None  # (classes,), of masks
     unreadable: int = 0  # annotations, whose images are not counted
+    looks: Mapping[Path, Look] = {}  # at class masks, by file
 
     @property
     def has_boxes(self) -> bool:
         """Whether any object has a usable box."""
         return bool(np.isfinite(self.shapes).any())
+
+
+class MaskCounts(NamedTuple):
+    """Pixels of class masks. Letter: K classes, whose numbers are the masks' values."""
+
+    class_names: tuple[str, ...]
+    pixels: NDArray[np.int64]  # (K,)
+    around: NDArray[np.int64]  # (K,), of the masks that hold the class: all pixels that are not void
+    images: NDArray[np.int64]  # (K,), masks that hold the class
+    masks: int
+    void: int  # pixels
+    unreadable: int  # masks, which count nowhere
 
 
 class _Rows:
@@ -86,7 +99,9 @@ class _Rows:
         return Content(self.images, tuple(self.positions), labels, owners, apart, shapes, apart_word, pixels)
 
 
-def read_content(root: Path, layout: str, split: str | None, classes: Sequence[str], jobs: int) -> Content:
+def read_content(
+    root: Path, layout: str, split: str | None, classes: Sequence[str], jobs: int, class_masks: bool = False
+) -> Content:
     """What a split of a folder holds, or everything where none is named.
 
     Args:
@@ -95,9 +110,11 @@ def read_content(root: Path, layout: str, split: str | None, classes: Sequence[s
         split: a list, file or part, named as the layout names it.
         classes: names in their order; others that occur follow.
         jobs: processes that read masks.
+        class_masks: look at the masks of a VOC folder too; at those of the layout "masks" it always looks.
     """
     if layout == "voc":
-        return _read_voc(root, split, classes)
+        content = _read_voc(root, split, classes)
+        return content._replace(looks=_look_at_voc_masks(root, split, jobs)) if class_masks else content
     if layout == "coco":
         return _read_coco(root, split)
     if layout == "celeba":
@@ -137,22 +154,72 @@ def _picture_size(path: Path) -> tuple[int, int]:
 
 
 def _voc_annotations(root: Path, split: str | None) -> Iterator[Path]:
-    """Files of all annotations, or of those that a list of `ImageSets/Main` names in any of the years."""
+    """Files of all annotations, or of those of a list, which is one of `Main` or, where that has none, of masks."""
     if split is None:
         for folder in devkits(root):
             yield from sorted((folder / "Annotations").glob("*.xml"))
         return
-    lists = {folder: folder / "ImageSets" / "Main" / f"{split}.txt" for folder in devkits(root)}
-    if not any(path.is_file() for path in lists.values()):
-        known = {path.stem for folder in lists for path in (folder / "ImageSets" / "Main").glob("*.txt")
-                 if not list_problem(path) and not is_class_list(path)}  # fmt: skip
-        raise UserError(_no_split(root, split, known))
-    for folder, path in lists.items():
-        if path.is_file():
+    for folder, image_id in _listed(root, split, ("Main", "Segmentation")):
+        annotation = folder / "Annotations" / f"{image_id}.xml"
+        if annotation.is_file():
+            yield annotation
+
+
+def _look_at_voc_masks(root: Path, split: str | None, jobs: int) -> dict[Path, Look]:
+    """All class masks, or those of a list of `ImageSets/Segmentation`; one that is not there cannot be read."""
+    if split is None:
+        paths = [path for folder in devkits(root) for path in sorted((folder / "SegmentationClass").glob("*.png"))]
+    else:
+        listed = _listed(root, split, ("Segmentation",))
+        paths = [folder / "SegmentationClass" / f"{image_id}.png" for folder, image_id in listed]
+    return look_at(paths, "mask", jobs, "class masks")
+
+
+def _listed(root: Path, split: str, kinds: Sequence[str]) -> Iterator[tuple[Path, str]]:
+    """Devkits and ids of the images of a list, of the first of these kinds of which any of the years has it."""
+    folders = devkits(root)
+    for kind in kinds:
+        lists = {folder: folder / "ImageSets" / kind / f"{split}.txt" for folder in folders}
+        lists = {folder: path for folder, path in lists.items() if path.is_file()}
+        for folder, path in lists.items():
             if problem := list_problem(path):
                 raise UserError(f"{path} is not a readable list ({problem})")
-            annotations = [folder / "Annotations" / f"{image_id}.xml" for image_id in read_list(path)]
-            yield from (annotation for annotation in annotations if annotation.is_file())
+            yield from ((folder, image_id) for image_id in read_list(path))
+        if lists:
+            return
+    known = {path.stem for folder in folders for kind in kinds for path in (folder / "ImageSets" / kind).glob("*.txt")
+             if not list_problem(path) and not is_class_list(path)}  # fmt: skip
+    where = f" of ImageSets/{kinds[0]}" if len(kinds) == 1 else ""
+    raise UserError(_no_split(root, split, known, where))
+
+
+def count_pixels(looks: Mapping[Path, Look], class_names: Sequence[str]) -> MaskCounts:
+    """Pixels of each class in the masks that can be read; void is no class.
+
+    Args:
+        looks: at class masks, by file.
+        class_names: of the values from 0; where there are none, those up to the highest are called by their numbers.
+
+    Raises:
+        UserError: a mask holds a value that has no name, or no mask a pixel of any class.
+    """
+    values = [{value: count for value, count in look.values if value != VOID} for look in looks.values()]
+    highest = max((max(held, default=-1) for held in values), default=-1)
+    if highest < 0:
+        raise UserError("no class mask that can be read holds a pixel of a class")
+    names = tuple(class_names) or tuple(str(value) for value in range(highest + 1))
+    if highest >= len(names):
+        path = next(path for path, held in zip(looks, values, strict=True) if highest in held)
+        raise UserError(f"{path} holds the value {highest}, but names end at {len(names) - 1}: say all with --classes")
+    pixels, around, images = np.zeros((3, len(names)), np.int64)
+    for held in values:
+        for value, count in held.items():
+            pixels[value] += count
+            around[value] += sum(held.values())
+            images[value] += 1
+    void = sum(count for look in looks.values() for value, count in look.values if value == VOID)
+    unreadable = sum(not look.values for look in looks.values())
+    return MaskCounts(names, pixels, around, images, len(looks) - unreadable, void, unreadable)
 
 
 def _read_coco(root: Path, split: str | None) -> Content:
@@ -247,11 +314,14 @@ def _read_masks(root: Path, split: str | None, classes: Sequence[str], jobs: int
         raise UserError(_no_split(root, split, set(folders)))
     rows = _Rows(classes)
     totals: dict[str, int] = {}
+    looks: dict[Path, Look] = {}
     for name, folder in folders.items():
         if split not in (None, name):
             continue
         paths = sorted(path for path in (folder / "masks").glob("*") if path.is_file())
-        for look in look_at(paths, "mask", jobs, f"{name} masks").values():
+        found = look_at(paths, "mask", jobs, f"{name} masks")
+        looks |= found
+        for look in found.values():
             for value, count in look.values:
                 if value != VOID:
                     label = classes[value] if value < len(classes) else str(value)
@@ -259,7 +329,7 @@ def _read_masks(root: Path, split: str | None, classes: Sequence[str], jobs: int
                     totals[label] = totals.get(label, 0) + count
             rows.images += 1
     pixels = np.array([totals.get(name, 0) for name in rows.positions], np.int64)
-    return rows.content(pixels=pixels)
+    return rows.content(pixels=pixels)._replace(looks=looks)
 
 
 def _share(corners: Corners | None, width: float, height: float) -> tuple[float, float]:
@@ -270,5 +340,5 @@ def _share(corners: Corners | None, width: float, height: float) -> tuple[float,
     return shape if all(math.isfinite(side) and side > 0 for side in shape) else (math.nan, math.nan)
 
 
-def _no_split(root: Path, split: str, known: set[str]) -> str:
-    return f"{root} has no split {split!r}: there are {', '.join(sorted(known)) or 'none'}"
+def _no_split(root: Path, split: str, known: set[str], where: str = "") -> str:
+    return f"{root} has no split {split!r}{where}: there are {', '.join(sorted(known)) or 'none'}"

@@ -22,7 +22,7 @@ NEEDED = ("features.0.weight", "classifier.0.weight", "classifier.3.weight")
 
 
 def read(file: Path) -> Imported:
-    """A detector as it was trained; or FCN-32s for VOC's classes, which any experiment with `FCNVGG` can begin from.
+    """A detector as it was trained; or FCN-32s for VOC's classes, from which any `FCNVGG` or `DeconvNet` can begin.
 
     Raises:
         UserError: the file holds none of these nets.

@@ -15,6 +15,8 @@ from lightning_cv.cli.fit import launch
 from lightning_cv.cli.predictor import load_model, read_picture
 from lightning_cv.datasets.coco_panoptic import read_png, segment_ids
 from lightning_cv.datasets.drawn import DRAWN_CLASSES
+from lightning_cv.ops.box_inference import Fused
+from lightning_cv.ops.dense_inference import Averaged, Tiles
 
 SCENES = ["--data.train=8", "--data.val=2", "--data.test=2", "--data.size=64", "--data.batch_size=4"]
 SHORT = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
@@ -293,6 +295,63 @@ def test_a_device_that_is_not_there_is_refused(
     arguments = ["--images", str(photos), "--out", str(tmp_path / "out"), "--device", device]
     assert main(["predict", "--ckpt", str(checkpoints["vae"]), *arguments]) == 2
     assert f"--device {device}: not usable here; valid: auto, cpu" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+DENSE = "lightning_cv.ops.dense_inference."
+TILES = f"{{class_path: {DENSE}Tiles, init_args: {{size: 64, step: 32, within: {DENSE}Averaged}}}}"
+
+
+def test_masks_are_found_as_asked_for_instead_of_as_the_checkpoint_says(
+    checkpoints: dict[str, Path], photos: Path, tmp_path: Path
+) -> None:
+    plain = load_model(checkpoints["segmentation"], "cpu")
+    image = plain.datamodule.prepare_image(read_picture(photos / "rgb.jpg"))[None]
+    for text, inference in (
+        (DENSE + "Averaged", Averaged()),
+        (TILES, Tiles(64, 32, Averaged())),
+        (json.dumps({"class_path": DENSE + "Averaged", "init_args": {"scales": [2.0]}}), Averaged([2.0])),
+        ("null", None),
+    ):
+        out = tmp_path / str(len(text))
+        options = ["--images", str(photos / "rgb.jpg"), "--out", str(out), "--quiet", "--inference", text]
+        assert main(["predict", "--ckpt", str(checkpoints["segmentation"]), "--device", "cpu", *options]) == 0
+        plain.task.inference = inference
+        with torch.inference_mode():
+            (expected,) = plain.task.predict_step(image)
+        with Image.open(out / "masks" / "rgb.png") as mask:
+            assert np.array_equal(np.array(mask), expected[:90, :130])
+
+
+def test_boxes_are_found_as_asked_for(checkpoints: dict[str, Path], photos: Path, tmp_path: Path) -> None:
+    block = '{"class_path": "lightning_cv.ops.box_inference.Fused", "init_args": {"scales": [1.0, 1.5], "top": 7}}'
+    fused = load_model(checkpoints["detection"], "cpu", block)
+    assert isinstance(fused.task.inference, Fused)
+    options = ["--images", str(photos / "rgb.jpg"), "--out", str(tmp_path / "out"), "--inference", block]
+    assert main(["predict", "--ckpt", str(checkpoints["detection"]), "--min-score", "0", *options]) == 0
+    assert len(json.loads((tmp_path / "out/predictions.json").read_text())) == 7
+
+
+@pytest.mark.parametrize(
+    ("task", "text", "message"),
+    [
+        ("vae", DENSE + "Averaged", "the checkpoint is of VAEModule, which looks at images in one way only"),
+        ("segmentation", "lightning_cv.ops.box_inference.Fused", "SegModule takes a DenseInference: Import path"),
+        ("detection", DENSE + "Averaged", "SingleStageDetector takes a BoxInference: Import path"),
+        ("segmentation", f"{{class_path: {DENSE}Tiles, init_args: {{sizes: 9}}}}", "'sizes' is not accepted"),
+        ("segmentation", f"{{class_path: {DENSE}Tiles, init_args: {{size: 4}}}}", "step must be from 1 to size, got"),
+        ("segmentation", DENSE + "Tile", "has no attribute 'Tile'"),
+        ("segmentation", "{a: [", "expected the node content"),
+        ("segmentation", "7", "Not a valid subclass of DenseInference"),
+        ("instance", "lightning_cv.ops.box_inference.Fused", "masks cannot be brought together"),
+    ],
+)  # fmt: skip
+def test_a_way_to_look_that_is_not_the_tasks_is_refused(
+    task: str, text: str, message: str, checkpoints: dict[str, Path], photos: Path, tmp_path: Path, capsys
+) -> None:
+    arguments = ["--images", str(photos), "--out", str(tmp_path / "out"), "--inference", text]
+    assert main(["predict", "--ckpt", str(checkpoints[task]), *arguments]) == 2
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -1,4 +1,7 @@
-"""DeconvNet's two stages from the command line: the second begins with the first one's weights and tests by windows."""
+"""Training in stages from the command line: each begins with the weights of the one before.
+
+DeconvNet's second one tests by windows; FCN's begin at stride 32 and end at 8.
+"""
 
 from pathlib import Path
 
@@ -36,3 +39,22 @@ def test_stage_2_begins_with_the_weights_of_stage_1(tmp_path: Path) -> None:
     task.net.forward = lambda images: sizes.append(tuple(images.shape[-2:])) or images[:, :1].repeat(1, 11, 1, 1)
     task.predict_step(torch.rand(1, 3, 128, 128))
     assert set(sizes) == {(64, 64)}
+
+
+@pytest.mark.slow
+def test_finer_fcns_begin_with_the_weights_of_coarser_ones(tmp_path: Path) -> None:
+    names = {32: "fcn32s_vgg_drawn", 16: "fcn16s_vgg_drawn", 8: "fcn_vgg_drawn"}
+    states, begin = {}, []
+    for stride, name in names.items():
+        arguments = ["fit", "--config", f"segmentation/{name}", "--run_dir", str(tmp_path / name), *SMALL, *begin]
+        assert run(arguments, tmp_path) == 0, (tmp_path / "output.txt").read_text()
+        last = tmp_path / name / "checkpoints/last.ckpt"
+        states[stride] = torch.load(last, weights_only=True)["state_dict"]
+        assert load_model(last, "cpu").task.net.stride == stride
+        begin = ["--model.optimizer.lr=0", f"--model.net.weights={last}"]
+    assert states[32]["net.score.weight"].any()
+    kept = [name for name in states[32] if "upsamplings" not in name]
+    assert all(torch.equal(states[32][name], states[8][name]) for name in kept)  # of rate 0
+    finer = [f"net.skip_scores.{number}.weight" for number in (0, 1)]
+    assert set(states[8]) - set(states[16]) >= {finer[1]}
+    assert not any(states[8][name].any() for name in finer)

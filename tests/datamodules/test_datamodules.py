@@ -326,6 +326,17 @@ def test_real_voc_batches(shared_data):
     found = next(iter(binary.val_dataloader()))["masks"]
     assert torch.equal(found, torch.where(masks == VOID, VOID, (masks > 0).long()))
     assert set(found.unique().tolist()) == {0, 1, VOID}
+    labels = VOCSegmentationDataModule(
+        str(shared_data), SegmentationTrain(96, scale=(0.2, 2.0)), SegmentationEval(), batch_size=4, multilabel=True
+    )
+    planes = next(iter(labels.val_dataloader()))["masks"]
+    assert torch.equal(torch.where(masks == VOID, VOID, planes.argmax(1) + planes.max(1).values), masks)
+    labels.setup("fit")
+    for batch in labels.train_dataloader():  # padding is void in every plane, and no plane is mixed with another
+        assert batch["masks"].shape[1:] == (20, 96, 96)
+        void = (batch["masks"] == VOID).sum(1)
+        assert set(void.unique().tolist()) <= {0, 20}
+        assert (((batch["masks"] == 1).sum(1) <= 1) | (void > 0)).all()
 
 
 @pytest.mark.data

@@ -244,6 +244,19 @@ def test_class_masks_of_any_object(root):
     assert dataset.label_map.names == ("background", "object")
 
 
+def test_label_planes(root):
+    """Void is void in every plane; a pixel of the background is off in all."""
+    dataset = VOCSegmentation(root, "2007", "train+val", multilabel=True)
+    planes = dataset[2]["mask"]
+    assert planes.shape == (10, 20, 20)
+    assert planes.dtype == np.uint8
+    assert planes[:, :, 14].tolist() == [[0] * 10 + [1] * 9 + [255]] * 10
+    assert (np.delete(planes, 14, axis=2) == np.array([0] * 19 + [255])[:, None]).all()
+    assert (dataset.label_map.num_classes, dataset.label_map.name(15)) == (20, "person")
+    with pytest.raises(ValueError, match="binary or multilabel"):
+        VOCSegmentation(root, "2007", "train", binary=True, multilabel=True)
+
+
 def test_label_map_of_boxes(root):
     label_map = VOCDetection(root, "2007", "train").label_map
     assert (label_map.num_classes, label_map.name(1), label_map.name(20)) == (20, "aeroplane", "tvmonitor")

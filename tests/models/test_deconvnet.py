@@ -4,7 +4,9 @@ import pytest
 import torch
 from torchvision.models import vgg16, vgg16_bn
 
-from lightning_cv.models import DeconvNet
+from lightning_cv.models import FCNVGG, DeconvNet
+from lightning_cv.models.backbones.normalise import IMAGENET_MEAN, IMAGENET_STD
+from lightning_cv.models.backbones.vgg import CAFFE_MEAN, CAFFE_STD
 
 
 def test_the_paths_sizes_are_those_of_the_figure():
@@ -99,3 +101,49 @@ def test_the_way_down_can_begin_from_vgg(model, tmp_path):
     expected = state["classifier.0.weight"] @ maps.flatten() + state["classifier.0.bias"]
     torch.testing.assert_close(net.fc[0][0](maps).flatten(), expected)
     assert torch.equal(net.fc[1][0].bias, state["classifier.3.bias"])
+    assert_scale(net, IMAGENET_MEAN, IMAGENET_STD)
+    assert_scale(DeconvNet(**SMALL, weights=str(tmp_path / "vgg.pt"), mean=CAFFE_MEAN), CAFFE_MEAN, IMAGENET_STD)
+    torch.save(net.state_dict(), tmp_path / "1.ckpt")
+    assert_scale(DeconvNet(**SMALL, weights=str(tmp_path / "1.ckpt")), IMAGENET_MEAN, IMAGENET_STD)
+    assert_scale(DeconvNet(**SMALL, weights=str(tmp_path / "1.ckpt"), std=CAFFE_STD), IMAGENET_MEAN, CAFFE_STD)
+    assert_scale(DeconvNet(**SMALL), CAFFE_MEAN, CAFFE_STD)
+    state["classifier.3.bias"].fill_(torch.nan)
+    torch.save(state, tmp_path / "vgg.pt")
+    with pytest.raises(ValueError, match=r"fc\.1\.0\.bias is not finite"):
+        DeconvNet(**SMALL, weights=str(tmp_path / "vgg.pt"))
+
+
+def assert_scale(net, mean, std):
+    torch.testing.assert_close(net.normalise.mean.flatten(), torch.tensor(mean))
+    torch.testing.assert_close(net.normalise.std.flatten(), torch.tensor(std))
+
+
+def test_the_way_down_can_begin_from_an_fcns_checkpoint(tmp_path):
+    fcn = FCNVGG(3, width=4, hidden=8, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    torch.save({"state_dict": {f"net.{n}": value for n, value in fcn.state_dict().items()}}, tmp_path / "fcn.ckpt")
+    net = DeconvNet(3, width=4, hidden=8, weights=str(tmp_path / "fcn.ckpt"))  # of kernel 7, as fc6
+    theirs = [layer for layer in (*fcn.stages.modules(), *fcn.fc) if isinstance(layer, torch.nn.Conv2d)]
+    ours = [layer for layer in (*net.down.modules(), *net.fc[:2].modules()) if isinstance(layer, torch.nn.Conv2d)]
+    for own, given in zip(ours, theirs, strict=True):
+        assert torch.equal(own.weight, given.weight)
+        assert torch.equal(own.bias, given.bias)
+    assert_scale(net, IMAGENET_MEAN, IMAGENET_STD)
+    with pytest.raises(ValueError, match="1 of 32 tensors are missing or of another shape"):
+        DeconvNet(**SMALL, weights=str(tmp_path / "fcn.ckpt"))
+
+
+def test_statistics_are_computed_anew_for_trained_weights(tmp_path):
+    """Evaluation normalises by the means over all batches, not by what the file holds."""
+    torch.save(DeconvNet(**SMALL).state_dict() | {"down.0.0.1.running_mean": torch.full((4,), 9.0)}, tmp_path / "1")
+    net = DeconvNet(**SMALL, weights=str(tmp_path / "1"), fresh_statistics=True).train()
+    conv, norm = net.down[0][0][:2]
+    batches = torch.rand(5, 2, 3, 64, 64)
+    with torch.no_grad():
+        seen = [conv(net.normalise(batch)) for batch in batches]
+        for batch in batches:
+            net(batch)
+    expected = torch.stack([one.mean(dim=(0, 2, 3)) for one in seen]).mean(dim=0)
+    torch.testing.assert_close(norm.running_mean, expected)
+    expected = torch.stack([one.var(dim=(0, 2, 3)) for one in seen]).mean(dim=0)
+    torch.testing.assert_close(norm.running_var, expected)
+    assert DeconvNet(**SMALL, weights=str(tmp_path / "1")).down[0][0][1].running_mean[0] == 9

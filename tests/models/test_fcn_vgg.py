@@ -2,9 +2,14 @@
 
 import pytest
 import torch
+from torch import nn
 from torchvision.models import vgg16
+from torchvision.models.vgg import VGG, cfgs, make_layers
+from torchvision.transforms.functional import normalize
 
 from lightning_cv.models import FCNVGG
+from lightning_cv.models.backbones.normalise import IMAGENET_MEAN, IMAGENET_STD
+from lightning_cv.models.backbones.vgg import CAFFE_MEAN, CAFFE_STD
 from lightning_cv.models.segmentation.fcn_vgg import Grid, _crops
 
 SMALL = {"num_classes": 3, "width": 4, "hidden": 8}
@@ -112,6 +117,76 @@ def vgg16_names():
         return [name for name in vgg16(weights=None).state_dict() if name.startswith("features.")]
 
 
+def narrow_vgg():
+    """torchvision's VGG-16 with the channels of SMALL."""
+    torch.manual_seed(0)
+    net = VGG(make_layers([item if item == "M" else item // 16 for item in cfgs["D"]]))
+    net.classifier = nn.Sequential(
+        nn.Linear(32 * 49, 8), nn.ReLU(), nn.Dropout(), nn.Linear(8, 8), nn.ReLU(), nn.Dropout(), nn.Linear(8, 5)
+    )
+    return net.eval()
+
+
+def scale_of(net):
+    return [tuple(round(value, 5) for value in part.flatten().tolist()) for part in net.normalise.buffers()]
+
+
+IMAGENET, CAFFE = ([tuple(round(v, 5) for v in part) for part in parts] for parts in (
+    (IMAGENET_MEAN, IMAGENET_STD), (CAFFE_MEAN, CAFFE_STD)
+))  # fmt: skip
+
+
+def test_torchvisions_weights_see_images_in_torchvisions_scale(tmp_path):
+    """The map after the last pool is that of torchvision's net on an image that its own transform normalised."""
+    vgg, image = narrow_vgg(), torch.rand(1, 3, 64, 64)
+    torch.save(vgg.state_dict(), tmp_path / "vgg.pt")
+    net = FCNVGG(**SMALL, padding=1, weights=str(tmp_path / "vgg.pt")).eval()
+    x = net.normalise(image)
+    with torch.no_grad():
+        for stage in net.stages:
+            x = stage(x)
+        torch.testing.assert_close(x, vgg.features(normalize(image, IMAGENET_MEAN, IMAGENET_STD)))
+
+
+def test_the_scale_is_that_of_the_weights_unless_it_is_stated(tmp_path):
+    torch.save(narrow_vgg().state_dict(), tmp_path / "vgg.pt")
+    vgg, half = str(tmp_path / "vgg.pt"), {"mean": (0.5,) * 3}
+    assert scale_of(FCNVGG(**SMALL)) == CAFFE
+    first = FCNVGG(**SMALL, weights=vgg)
+    assert scale_of(first) == IMAGENET
+    assert scale_of(FCNVGG(**SMALL, weights=vgg, mean=CAFFE_MEAN, std=CAFFE_STD)) == CAFFE
+    assert scale_of(FCNVGG(**SMALL, weights=vgg, **half)) == [(0.5,) * 3, IMAGENET[1]]
+    torch.save({"state_dict": {f"net.{n}": v for n, v in first.state_dict().items()}}, tmp_path / "32.ckpt")
+    assert scale_of(FCNVGG(**SMALL, weights=str(tmp_path / "32.ckpt"))) == IMAGENET
+    assert scale_of(FCNVGG(**SMALL, weights=str(tmp_path / "32.ckpt"), **half)) == [(0.5,) * 3, IMAGENET[1]]
+    restored = FCNVGG(**SMALL)  # a checkpoint is loaded without the weights that its net began from
+    restored.load_state_dict(first.state_dict())
+    assert scale_of(restored) == IMAGENET
+
+
+def test_a_file_without_a_trained_classifier_is_refused(tmp_path):
+    state = narrow_vgg().state_dict()
+    state["classifier.0.weight"].fill_(torch.nan)  # as in torchvision's IMAGENET1K_FEATURES
+    torch.save(state, tmp_path / "vgg.pt")
+    with pytest.raises(ValueError, match=r"vgg\.pt: fc\.0\.weight is not finite"):
+        FCNVGG(**SMALL, weights=str(tmp_path / "vgg.pt"))
+
+
+def test_scores_of_other_classes_are_not_lost_unasked(tmp_path):
+    trained = FCNVGG(**SMALL, stride=16)
+    place, other = str(tmp_path / "16.ckpt"), {**SMALL, "num_classes": 5}
+    torch.save(trained.state_dict(), place)
+    assert not FCNVGG(**other, weights=place).score.weight.any()  # nothing is lost of scores that are zero
+    nn.init.ones_(trained.skip_scores[0].weight)
+    torch.save(trained.state_dict(), place)
+    with pytest.raises(ValueError, match=r"16\.ckpt scores 3 classes, this net 5: keep_scores=false"):
+        FCNVGG(**other, weights=place)
+    net = FCNVGG(**other, weights=place, keep_scores=False)
+    assert torch.equal(net.stages[4][0].weight, trained.stages[4][0].weight)
+    assert FCNVGG(**SMALL, weights=place).skip_scores[0].weight.all()
+    assert not FCNVGG(**SMALL, weights=place, keep_scores=False).skip_scores[0].weight.any()
+
+
 def test_a_finer_net_goes_on_from_a_coarser_ones_checkpoint(tmp_path):
     coarse = FCNVGG(**SMALL, stride=16, padding=1)
     torch.nn.init.normal_(coarse.score.weight)
@@ -125,6 +200,23 @@ def test_a_finer_net_goes_on_from_a_coarser_ones_checkpoint(tmp_path):
         FCNVGG(num_classes=3, width=8, hidden=16, weights=str(tmp_path / "16.ckpt"))
     with pytest.raises(ValueError, match="no weights at"):
         FCNVGG(**SMALL, weights=str(tmp_path / "none.ckpt"))
+
+
+@pytest.mark.parametrize(("stride", "least"), [(32, 81), (16, 73), (8, 69)])
+def test_padding_that_leaves_the_edge_without_scores_is_refused(stride, least):
+    for padding in (2, 20, least - 1):
+        with pytest.raises(ValueError, match=f"padding {padding} .* at stride {stride} it is 1, or at least {least}"):
+            FCNVGG(**SMALL, stride=stride, padding=padding)
+    net = FCNVGG(**SMALL, stride=stride, padding=least).eval()
+    with torch.no_grad():
+        assert net(torch.rand(1, 3, 65, 90)).shape == (1, 3, 65, 90)
+
+
+def test_an_image_that_is_too_small_for_the_padding_is_told_with_both():
+    with pytest.raises(ValueError, match=r"an image of \(20, 64\) px with 70 px of padding is too small for fc6"):
+        FCNVGG(**SMALL, padding=70)(torch.rand(1, 3, 20, 64))
+    with torch.no_grad():
+        assert FCNVGG(**SMALL, padding=97).eval()(torch.rand(1, 3, 1, 1)).shape == (1, 3, 1, 1)
 
 
 @pytest.mark.parametrize("bad", [{"stride": 4}, {"padding": 0}, {"num_classes": 0}])

@@ -2,9 +2,27 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from lightning_cv.models import FullResolution, SlidingWindow
+from lightning_cv.ops.windows import windows_around
+
+
+class LargestTensor(TorchDispatchMode):
+    """Bytes of the largest storage that any operation gave, the backward pass included; a view has its base's."""
+
+    def __init__(self):
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, torch.Tensor):
+                self.bytes = max(self.bytes, leaf.untyped_storage().nbytes())
+        return out
 
 
 def nets(step=1, at_once=100, depth=3):
@@ -53,6 +71,42 @@ def test_windows_cost_what_they_share_again_and_again():
     places_full = 20 * 20 * (3 * 6 + 6 * 6 + 6 * 6) * 9 + 20 * 20 * 6 * 4
     places_windows = 20 * 20 * ((25 * 3 * 6 + 9 * 6 * 6 + 1 * 6 * 6) * 9 + 6 * 4)
     assert flops == [2 * places_full, 2 * places_windows]
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_memory_is_that_of_the_windows_at_once_whatever_the_image(train, monkeypatch):
+    """By hand: the largest tensor is that of 50 windows, either 3 x 7 x 7 pixels or the first map's 6 x 5 x 5."""
+    _, sliding = nets(at_once=50)
+    given, classify = [], sliding.net.classify
+    monkeypatch.setattr(sliding.net, "classify", lambda windows: given.append(len(windows)) or classify(windows))
+    with torch.set_grad_enabled(train), LargestTensor() as largest:
+        logits = sliding.train(train)(torch.rand(2, 3, 17, 19))
+        if train:
+            logits.square().mean().backward()
+    assert given == [50] * 12 + [2 * 17 * 19 - 600]
+    assert largest.bytes == 4 * 50 * max(3 * 7 * 7, 6 * 5 * 5)
+    assert largest.bytes < 4 * 2 * 17 * 19 * 3 * 7 * 7 / 12
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 90, 10_000])
+def test_windows_in_turn_have_the_logits_and_gradients_of_all_together(at_once):
+    full, sliding = nets(at_once=at_once)
+    images = torch.rand(2, 3, 9, 10)
+    sliding(images).square().sum().backward()
+    gradients = [p.grad.clone() for p in full.parameters()]
+    full.zero_grad()
+    windows = windows_around(full.normalise(images), full.window).flatten(0, 2)
+    together = full.classify(windows).view(2, 9, 10, 4).permute(0, 3, 1, 2)
+    together.square().sum().backward()
+    with torch.no_grad():
+        torch.testing.assert_close(sliding(images), together, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(gradients, [p.grad for p in full.parameters()])
+
+
+def test_no_images_have_no_logits():
+    _, sliding = nets()
+    with torch.no_grad():
+        assert sliding(torch.rand(0, 3, 5, 6)).shape == (0, 4, 5, 6)
 
 
 @pytest.mark.parametrize(("step", "at_once"), [(0, 10), (1, 0)])

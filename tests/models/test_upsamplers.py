@@ -1,8 +1,11 @@
 """The lecture's own examples of upsampling, and one net for all of them."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from lightning_cv.models import DilatedNet, EncoderDecoder
 from lightning_cv.models.segmentation import (
@@ -41,10 +44,17 @@ def test_max_unpooling_of_the_slide():
 
 
 def test_the_transposed_convolution_of_the_slide():
-    """In one dimension, stride 2: the filter (x, y, z) times a, and times b two cells on; they add up."""
+    """In one dimension, stride 2: the filter (x, y, z) times a, and times b two cells on; they add up.
+
+    Our layer has four taps and drops one cell at the border: a zero before the filter and one after b leave the slide's
+    five values. The image is one pixel high, and so is the result, made by the filter's second row.
+    """
     x, y, z, a, b = 2.0, 3.0, 5.0, 7.0, 11.0
-    out = F.conv_transpose1d(torch.tensor([[[a, b]]]), torch.tensor([[[x, y, z]]]), stride=2)
-    assert out.flatten().tolist() == [a * x, a * y, a * z + b * x, b * y, b * z]
+    layer = TransposedConv(1)
+    with torch.no_grad():
+        layer.deconv.weight.zero_()[0, 0, 1] = torch.tensor([0.0, x, y, z])
+        out = layer(torch.tensor([[[[a, b, 0.0]]]]), NOWHERE, (1, 5))
+    assert out.tolist() == [[[[a * x, a * y, a * z + b * x, b * y, b * z]]]]
 
 
 def test_a_transposed_convolution_begins_as_bilinear_interpolation():
@@ -96,6 +106,26 @@ def test_dilation_sees_as_far_as_the_sum_of_its_rates():
     rows = image.grad.abs().sum((0, 1, 3)).nonzero().flatten()
     reach = 1 + 2 + 4 + 8 + 4 + 2 + 1
     assert (rows.min().item(), rows.max().item()) == (32 - reach, 32 + reach)
+
+
+@pytest.mark.parametrize(
+    ("kind", "gmacs", "per_cell"),
+    [(Nearest, 0.378, 0), (PixelShuffle, 0.395, 1), (TransposedConv, 0.445, 4), (None, 0.312, 0)],
+)
+def test_the_nets_of_the_comparison_cost_what_its_file_says(kind, gmacs, per_cell):
+    """By hand: 3x3 convolutions at 128 / 2^level pixels, an upsampler's C^2 multiply-adds `per_cell` of its result."""
+    if kind is None:
+        net, by_hand = DilatedNet(11), 128**2 * (9 * 3 * 16 + 8 * 9 * 16 * 16 + 16 * 11)
+    else:
+        net, by_hand, channels = EncoderDecoder(11, kind), 128**2 * 16 * 11, [3, 16, 32, 64, 128, 128]
+        for level, (a, b) in enumerate(pairwise(channels)):
+            up = a * b + a * a if level else b * b  # of the level below's, before its upsampler; at the top `last`
+            by_hand += (128 >> level) ** 2 * 9 * (a * b + b * b + up)
+            by_hand += (128 >> level - 1) ** 2 * per_cell * a * a if level else 0
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        net.requires_grad_(False).eval()(torch.rand(1, 3, 128, 128))
+    assert counter.get_total_flops() == 2 * by_hand
+    assert by_hand / 1e9 == pytest.approx(gmacs, abs=5e-4)
 
 
 @pytest.mark.parametrize("make", [lambda: EncoderDecoder(0, Nearest), lambda: DilatedNet(2, width=0)])

@@ -10,7 +10,7 @@ from torch import nn
 from lightning_cv.ops.dense_inference import Averaged, DenseInference, Tiles
 from lightning_cv.ops.net_product import NetProduct
 from lightning_cv.ops.proposal_file import Listed, write_proposals
-from lightning_cv.ops.window_inference import FileWindows, GridWindows, WindowMax, WindowSource
+from lightning_cv.ops.window_inference import FileWindows, GridWindows, ScoreProduct, WindowMax, WindowSource
 from lightning_cv.tasks import SegModule
 
 
@@ -128,7 +128,26 @@ def test_each_net_of_a_product_has_its_own_way_to_look():
     torch.testing.assert_close(found, expected / expected.sum(1, keepdim=True), rtol=1e-3, atol=1e-5)
 
 
+def test_the_product_of_scores_by_hand():
+    """The release's: of scores (2, 3, -1) and (4, 1, -5) the products 8, 3 and 0, not the 5 of two that are below."""
+    one, other = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+    for net, scores in ((one, (2.0, 3.0, -1.0)), (other, (4.0, 1.0, -5.0))):
+        nn.init.zeros_(net.weight)
+        net.bias.data = torch.tensor(scores)
+    images = torch.rand(1, 3, 12, 10)
+    with torch.no_grad():
+        found = ScoreProduct(other)(one, images)
+        windows = ScoreProduct(other, first=WindowMax(8, These([[0, 0, 10, 6]])))(one, images)
+    assert found[0, :, 5, 5].tolist() == [8, 3, 0]
+    assert windows[0, :, 5, 5].tolist() == [8, 3, 0]
+    assert not windows[..., 6:, :].any()  # no window is there: background
+
+
 def test_what_cannot_be_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="ScoreProduct multiplies scores, Averaged averages probabilities"):
+        ScoreProduct(nn.Conv2d(3, 2, 1), second=Averaged((1.0,)))
+    with pytest.raises(ValueError, match="of the same classes"):
+        ScoreProduct(nn.Conv2d(3, 3, 1))(nn.Conv2d(3, 2, 1), torch.rand(1, 3, 4, 4))
     with pytest.raises(ValueError, match="of the same classes"):
         NetProduct(nn.Conv2d(3, 3, 1))(nn.Conv2d(3, 2, 1), torch.rand(1, 3, 4, 4))
     with pytest.raises(ValueError, match="no weights at"):
@@ -152,10 +171,11 @@ def test_a_configuration_can_build_them():
     place = "lightning_cv.ops.window_inference."
     grid = {"class_path": f"{place}GridWindows", "init_args": {"shares": [0.5], "whole": False}}
     windows = {"class_path": f"{place}WindowMax", "init_args": {"size": 8, "windows": grid}}
-    product = {"class_path": "lightning_cv.ops.net_product.NetProduct", "init_args": {"net": net, "first": windows}}
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(DenseInference, "inference")
-    built = parser.instantiate(parser.parse_object({"inference": product})).inference
-    assert built.first.windows.shares == (0.5,)
-    with torch.no_grad():
-        assert built(nn.Conv2d(3, 3, 1), torch.rand(1, 3, 16, 16)).shape == (1, 3, 16, 16)
+    for kind in ("lightning_cv.ops.net_product.NetProduct", f"{place}ScoreProduct"):
+        product = {"class_path": kind, "init_args": {"net": net, "first": windows}}
+        built = parser.instantiate(parser.parse_object({"inference": product})).inference
+        assert built.first.windows.shares == (0.5,)
+        with torch.no_grad():
+            assert built(nn.Conv2d(3, 3, 1), torch.rand(1, 3, 16, 16)).shape == (1, 3, 16, 16)

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 from small_folders import make_celeba, make_masks, make_mnist
 
 from lightning_cv.datasets.writers import write_coco, write_voc
+from lightning_cv.ops.segmentation_losses import CrossEntropyLoss
 from lightning_cv.tools.data import main
 
 OBJECT = "<object><name>{}</name><difficult>{}</difficult><bndbox>{}</bndbox></object>"
@@ -163,6 +165,126 @@ def test_masks(tmp_path, capsys):
     assert [entry["images"] for entry in summary["classes"]] == [2, 2, 2]
 
 
+def write_mask(path: Path, *rows: list[int]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.array(rows, np.uint8)).save(path)
+
+
+@pytest.fixture
+def masked(voc) -> Path:
+    """Class masks of images a and b of `voc`, both 2 x 5 pixels, one of them void in each."""
+    devkit = voc / "VOCdevkit/VOC2007"
+    write_mask(devkit / "SegmentationClass/a.png", [0, 0, 0, 0, 255], [0, 0, 1, 1, 2])
+    write_mask(devkit / "SegmentationClass/b.png", [0, 0, 0, 255, 0], [1, 1, 1, 1, 1])
+    (devkit / "ImageSets/Segmentation").mkdir()
+    (devkit / "ImageSets/Segmentation/train.txt").write_text("a\n")
+    (devkit / "ImageSets/Segmentation/both.txt").write_text("a\nb\n")
+    return voc
+
+
+def test_class_weights_by_hand(masked, capsys):
+    """Frequencies: background 10 of 18 pixels, cat 7 of 18, dog 1 of the 9 of the mask that holds it; no bird.
+
+    The median is 7 / 18, so the weights are 7 / 10, 1 and 7 / 2.
+    """
+    summary = stats(capsys, masked, "--classes", "cat,dog,bird", "--class-weights")
+    assert summary["masks"]["classes"] == [
+        {"name": "background", "pixels": 10, "masks": 2, "weight": 0.7},
+        {"name": "cat", "pixels": 7, "masks": 2, "weight": 1.0},
+        {"name": "dog", "pixels": 1, "masks": 1, "weight": 3.5},
+        {"name": "bird", "pixels": 0, "masks": 0, "weight": 1.0},
+    ]
+    assert summary["masks"]["class_weights"] == [0.7, 1.0, 3.5, 1.0]
+    assert (summary["masks"]["masks"], summary["masks"]["void_pixels"], summary["masks"]["unreadable"]) == (2, 2, 0)
+    assert summary["images"] == 3
+    assert "masks" not in stats(capsys, masked)
+
+
+def test_class_weights_of_a_list_of_masks(masked, capsys):
+    """The mask of a alone has 6, 2 and 1 of 9 pixels. Boxes are those of the list in Main if there is one."""
+    train = stats(capsys, masked, "--classes", "cat,dog", "--split", "train", "--class-weights")
+    assert train["masks"]["class_weights"] == [0.3333, 1.0, 2.0]
+    assert train["images"] == 2
+    both = stats(capsys, masked, "--classes", "cat,dog", "--split", "both", "--class-weights")
+    assert both["masks"]["class_weights"] == [0.7, 1.0, 3.5]
+    assert (both["images"], both["objects"]) == (2, 4)
+
+
+def test_class_weights_of_the_layout_of_masks(tmp_path, capsys):
+    """4 of the 6 pixels that count are 0, 2 are 3; the median of 4 / 6 and 2 / 6 is 3 / 6; 1 and 2 have no pixel."""
+    (tmp_path / "images").mkdir()
+    write_mask(tmp_path / "masks/a.png", [0, 3], [255, 255])
+    write_mask(tmp_path / "masks/b.png", [0, 0], [0, 3])
+    plain = stats(capsys, tmp_path, "--class-weights")["masks"]
+    assert [entry["name"] for entry in plain["classes"]] == ["0", "1", "2", "3"]
+    assert plain["class_weights"] == [0.75, 1.0, 1.0, 1.5]
+    named = stats(capsys, tmp_path, "--class-weights", "--classes", "ground,elf,gnome,imp,king")["masks"]
+    assert named["class_weights"] == [0.75, 1.0, 1.0, 1.5, 1.0]
+
+
+def test_the_printed_line_is_the_argument_of_the_loss(masked, capsys):
+    assert main(["stats", str(masked), "--classes", "cat,dog,bird", "--class-weights"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "2 class masks, 2 void pixels; no pixel of bird: weight 1" in lines
+    settings = yaml.safe_load("\n".join(lines[-2:]))
+    assert settings == {"class_weights": [0.7, 1.0, 3.5, 1.0]}
+    assert CrossEntropyLoss(**settings).class_weights.tolist() == pytest.approx([0.7, 1.0, 3.5, 1.0])
+
+
+def test_weights_have_no_exponent(tmp_path, capsys):
+    """1 of 1,000,000 pixels: the median of both frequencies is 0.5, so its weight is 500,000."""
+    (tmp_path / "images").mkdir()
+    mask = np.zeros((1000, 1000), np.uint8)
+    mask[0, 0] = 1
+    write_mask(tmp_path / "masks/a.png", *mask)
+    assert main(["stats", str(tmp_path), "--class-weights"]) == 0
+    assert capsys.readouterr().out.endswith("\nclass_weights: [0.5, 500000.0]\n")
+
+
+def test_masks_that_cannot_be_read_are_counted(masked, capsys):
+    folder = masked / "VOCdevkit/VOC2007"
+    (folder / "SegmentationClass/b.png").write_bytes(b"PNG")
+    Image.new("RGB", (5, 2)).save(folder / "SegmentationClass/c.png")
+    (folder / "ImageSets/Segmentation/all.txt").write_text("a\nb\nc\nmissing\n")
+    summary = stats(capsys, masked, "--classes", "cat,dog", "--split", "all", "--class-weights")["masks"]
+    assert (summary["masks"], summary["unreadable"]) == (1, 3)
+    assert summary["class_weights"] == [0.3333, 1.0, 2.0]
+    assert main(["stats", str(masked), "--classes", "cat,dog", "--split", "all", "--class-weights"]) == 0
+    assert "3 unreadable (see `data check`)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--classes", "cat"], "a.png holds the value 2, but names end at 1: say all with --classes"),
+        (["--classes", "mouse,elk"], "objects have names of their own"),
+        (["--split", "night"], "has no split 'night': there are both, train"),
+        (["--split", "main"], "has no split 'main' of ImageSets/Segmentation: there are both, empty, train"),
+        (["--split", "empty"], "no class masks (SegmentationClass/*.png)"),
+    ],
+)
+def test_weights_that_cannot_be_had_are_one_line(masked, capsys, arguments, words):
+    lists = masked / "VOCdevkit/VOC2007/ImageSets"
+    if arguments[1] in ("main", "empty"):
+        (lists / "Main/main.txt").write_text("a\n")
+        (lists / "Segmentation/empty.txt").write_text("")
+    assert main(["stats", str(masked), "--class-weights", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("lightning-cv data stats: ")
+    assert error.count("\n") == 1
+    assert words in error
+
+
+def test_weights_need_masks_with_classes(tmp_path, capsys):
+    make_mnist(tmp_path / "mnist")
+    assert main(["stats", str(tmp_path / "mnist"), "--class-weights"]) == 2
+    assert "the layout mnist has no class masks; voc and masks have" in capsys.readouterr().err
+    (tmp_path / "void/images").mkdir(parents=True)
+    write_mask(tmp_path / "void/masks/a.png", [255, 255])
+    assert main(["stats", str(tmp_path / "void"), "--class-weights"]) == 2
+    assert "no class mask that can be read holds a pixel of a class" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -193,3 +315,21 @@ def test_the_real_samples_have_the_counts_that_are_known(shared_data, capsys):
     assert (summary["images"], summary["objects"], summary["difficult"]) == (511, 1536, 323)
     assert sum(entry["objects"] > 0 for entry in summary["classes"]) == 20
     assert 0.55 < summary["anchors"]["mean_iou"] < 0.75
+
+
+@pytest.mark.data
+def test_the_real_masks_have_the_pixels_that_a_loop_counts(shared_data, capsys):
+    folder = shared_data / "VOCdevkit/VOC2007"
+    masks = stats(capsys, folder, "--split", "val", "--class-weights")["masks"]
+    names = (folder / "ImageSets/Segmentation/val.txt").read_text().split()
+    pictures = [np.asarray(Image.open(folder / f"SegmentationClass/{name}.png")) for name in names]
+    assert masks["masks"] == len(names)
+    frequencies = {}
+    for value, entry in enumerate(masks["classes"]):
+        holding = [picture for picture in pictures if (picture == value).any()]
+        assert entry["pixels"] == sum((picture == value).sum() for picture in holding)
+        if holding:
+            frequencies[value] = entry["pixels"] / sum((picture != 255).sum() for picture in holding)
+    median = np.median(list(frequencies.values()))
+    for value, frequency in frequencies.items():
+        assert masks["class_weights"][value] == pytest.approx(median / frequency, rel=1e-3)

@@ -5,7 +5,8 @@ from torchvision.models.vgg import VGG, cfgs, make_layers
 
 from lightning_cv.cli import main
 from lightning_cv.cli.predictor import load_model
-from lightning_cv.models import FCNVGG
+from lightning_cv.models import FCNVGG, DeconvNet
+from lightning_cv.models.backbones.normalise import IMAGENET_MEAN, IMAGENET_STD
 
 
 def narrow_vgg(width=2, hidden=6):
@@ -39,6 +40,12 @@ def test_a_net_begins_from_the_checkpoint(tmp_path):
     main(["import", "torchvision", str(tmp_path / "vgg16.pth"), "--out", str(tmp_path / "fcn.ckpt")])
     net = FCNVGG(4, stride=8, width=2, hidden=6, weights=str(tmp_path / "fcn.ckpt"))
     torch.testing.assert_close(net.stages[0][0].weight, narrow_vgg().features[0].weight)
+    deconvnet = DeconvNet(4, width=2, hidden=6, weights=str(tmp_path / "fcn.ckpt"))
+    torch.testing.assert_close(deconvnet.down[4][2][0].weight, narrow_vgg().features[28].weight)
+    torch.testing.assert_close(deconvnet.fc[1][0].bias, narrow_vgg().classifier[3].bias)
+    for started in (net, deconvnet):
+        torch.testing.assert_close(started.normalise.mean.flatten(), torch.tensor(IMAGENET_MEAN))
+        torch.testing.assert_close(started.normalise.std.flatten(), torch.tensor(IMAGENET_STD))
 
 
 @pytest.mark.parametrize("content", [b"", b"not a file of torch", {"a": 1}, [1]])

@@ -10,6 +10,7 @@ import torch
 from timm.layers.format import Format
 from timm.models import FeatureInfo
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from lightning_cv.models.backbones.lite0_weights import (
     LITE0_MEAN,
@@ -82,7 +83,7 @@ class TimmBackbone(nn.Module):
             if not freeze_norm:
                 raise ValueError("TimmBackbone: freeze_norm_scale goes with freeze_norm")
             for module in self.features.modules():
-                if isinstance(module, nn.BatchNorm2d):
+                if isinstance(module, _BatchNorm):
                     module.requires_grad_(False)
         self.train()
 
@@ -93,7 +94,7 @@ class TimmBackbone(nn.Module):
             self.features.get_submodule(name).eval()
         if self.freeze_norm:
             for module in self.features.modules():
-                if isinstance(module, nn.BatchNorm2d):
+                if isinstance(module, _BatchNorm):
                     module.eval()
         return self
 

@@ -12,6 +12,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from lightning_cv.models.backbones.timm import timm_state
 from lightning_cv.ops.roi import align_regions, pool_regions, pyramid_level, with_image_index
@@ -218,8 +219,8 @@ class TimmStageHead(RegionHead):
         if inputs != channels:
             raise ValueError(f"TimmStageHead: {name}'s {stages[0]} takes {inputs} channels, the map has {channels}")
 
-    def _norms(self) -> list[nn.BatchNorm2d]:
-        return [module for module in self.stages.modules() if isinstance(module, nn.BatchNorm2d)]
+    def _norms(self) -> list[_BatchNorm]:
+        return [module for module in self.stages.modules() if isinstance(module, _BatchNorm)]
 
     def train(self, mode: bool = True) -> "TimmStageHead":
         """Training mode, in which what is frozen stays frozen."""

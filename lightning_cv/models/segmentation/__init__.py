@@ -1,5 +1,6 @@
 """Nets for semantic segmentation."""
 
+from lightning_cv.models.segmentation.auxiliary import AuxiliaryHead
 from lightning_cv.models.segmentation.deconvnet import DeconvNet
 from lightning_cv.models.segmentation.encoder_decoder import DilatedNet, EncoderDecoder
 from lightning_cv.models.segmentation.fcn import FCN
@@ -18,6 +19,7 @@ from lightning_cv.models.segmentation.upsamplers import (
 __all__ = [
     "FCN",
     "FCNVGG",
+    "AuxiliaryHead",
     "BedOfNails",
     "Bilinear",
     "DeconvNet",

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_cv.models.backbones.normalise import Normalise
+from lightning_cv.models.backbones.normalise import IMAGENET_MEAN, IMAGENET_STD, Normalise
 from lightning_cv.models.backbones.vgg import CAFFE_MEAN, CAFFE_STD, CONVOLUTIONS, GROWTH
 
 
@@ -26,8 +26,13 @@ class DeconvNet(nn.Module):
         kernel: cells a side of fc6 and its mirror: the image's side by 32, 7 for the paper's 224 pixels.
         weights: a file to begin from: a checkpoint of this net, as stage 2 does from stage 1, or torchvision's state
             dict of VGG-16, with or without batch normalisation, whose convolutions and first two fully connected layers
-            become the way down. None draws them.
-        mean, std: of each channel, 0 to 1.
+            become the way down, or a checkpoint of `FCNVGG`, such as `lightning-cv import torchvision` writes, of which
+            the same layers are taken. None draws them.
+        mean, std: of each channel, 0 to 1. None is what the weights were trained with: ImageNet's of torchvision's
+            file, what a checkpoint holds, and without weights those of Caffe's VGG-16.
+        fresh_statistics: forget the statistics that the weights' evaluation normalises by, and average those of all
+            batches of the run alike: with a learning rate of 0 they are computed anew for trained weights, as the
+            release does after training.
     """
 
     def __init__(
@@ -37,14 +42,15 @@ class DeconvNet(nn.Module):
         hidden: int = 4096,
         kernel: int = 7,
         weights: str | None = None,
-        mean: Sequence[float] = CAFFE_MEAN,
-        std: Sequence[float] = CAFFE_STD,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        fresh_statistics: bool = False,
     ) -> None:
         super().__init__()
         if num_classes < 1 or kernel < 1:
             raise ValueError(f"DeconvNet: num_classes and kernel are at least 1, got {num_classes} and {kernel}")
         self.num_classes, self.kernel = num_classes, kernel
-        self.normalise = Normalise(mean, std)
+        self.normalise = Normalise(CAFFE_MEAN if mean is None else mean, CAFFE_STD if std is None else std)
         channels = [width * growth for growth in GROWTH]
         starts = [3, *channels[:-1]]
         self.down = nn.ModuleList(
@@ -64,39 +70,53 @@ class DeconvNet(nn.Module):
         nn.init.normal_(self.score.weight, std=0.01)
         nn.init.zeros_(self.score.bias)  # type: ignore[arg-type]  # bias=True gives a tensor
         if weights is not None:
-            self._load(weights)
+            stated = {name for name, value in (("normalise.mean", mean), ("normalise.std", std)) if value is not None}
+            self._load(weights, stated)
+        for norm in (module for module in self.modules() if fresh_statistics and isinstance(module, nn.BatchNorm2d)):
+            norm.momentum = None  # torch's word for a mean over all batches
+            norm.reset_running_stats()
 
-    def _load(self, path: str) -> None:
+    def _load(self, path: str, stated: set[str]) -> None:
         if not Path(path).is_file():
             raise ValueError(f"DeconvNet: no weights at {path}")
         content = torch.load(path, map_location="cpu", weights_only=True)
         state: Mapping[str, Tensor] = content.get("state_dict", content)
-        own = self.state_dict()
+        own, state = self.state_dict(), {name.removeprefix("net."): value for name, value in state.items()}
         if "features.0.weight" in state:
-            wanted, given = self._of_vgg(state)
+            given = self._of_vgg(state, "features.", ("classifier.0", "classifier.3"))
+            seen = {"normalise.mean": IMAGENET_MEAN, "normalise.std": IMAGENET_STD}
+            given |= {name: torch.tensor(value).view(-1, 1, 1) for name, value in seen.items()}
+        elif "stages.0.0.weight" in state:
+            given = self._of_vgg(state, "stages.", ("fc.0", "fc.3"))
+            given |= {name: value for name, value in state.items() if name.startswith("normalise.")}
         else:
-            wanted, given = list(own), {name.removeprefix("net."): value for name, value in state.items()}
+            given = state
+        wanted = list(own) if given is state else [*self._names_of_vgg(), "normalise.mean", "normalise.std"]
         bad = [name for name in wanted if name not in given or given[name].shape != own[name].shape]
         if bad:
             raise ValueError(f"DeconvNet: {path}: {len(bad)} of {len(wanted)} tensors are missing or of another shape")
-        self.load_state_dict({name: given[name] for name in wanted}, strict=False)
+        if unknown := [name for name in wanted if not given[name].isfinite().all()]:
+            raise ValueError(
+                f"DeconvNet: {path}: {unknown[0]} is not finite (torchvision's file of features only has no classifier)"
+            )
+        self.load_state_dict({name: given[name] for name in wanted if name not in stated}, strict=False)
 
-    def _of_vgg(self, state: Mapping[str, Tensor]) -> tuple[list[str], dict[str, Tensor]]:
-        """Names of our convolutions on the way down, and torchvision's tensors under them: both list them in order."""
-        kinds = ("weight", "bias")
-        ours = [
-            f"down.{i}.{j}.0.{kind}" for i, count in enumerate(CONVOLUTIONS) for j in range(count) for kind in kinds
-        ]
+    def _names_of_vgg(self) -> list[str]:
+        """Our tensors that VGG-16 has, too, in its order: convolutions on the way down, fc6 and fc7."""
+        layers = [f"down.{i}.{j}.0" for i, count in enumerate(CONVOLUTIONS) for j in range(count)]
+        return [f"{layer}.{kind}" for layer in (*layers, "fc.0.0", "fc.1.0") for kind in ("weight", "bias")]
+
+    def _of_vgg(self, state: Mapping[str, Tensor], stem: str, full: tuple[str, str]) -> dict[str, Tensor]:
+        """Another net's VGG-16 under our names: convolutions, whose names begin with `stem`, and its fc6 and fc7."""
         layers = [name.removesuffix(".weight") for name, value in state.items() if value.ndim == 4]
-        given = dict(zip(ours, (state[f"{layer}.{kind}"] for layer in layers for kind in kinds), strict=False))
-        full = {"fc.0.0": "classifier.0", "fc.1.0": "classifier.3"}
-        own = self.state_dict()
-        for name, layer in full.items():
-            value = state[f"{layer}.weight"]
-            shape = own[f"{name}.weight"].shape
-            given[f"{name}.weight"] = value.view(shape) if value.numel() == shape.numel() else value
-            given[f"{name}.bias"] = state[f"{layer}.bias"]
-        return [*ours, *(f"{name}.{kind}" for name in full for kind in kinds)], given
+        layers = [*(layer for layer in layers if layer.startswith(stem)), *full]
+        theirs = [f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")]
+        own, given = self.state_dict(), {}
+        for name, their in zip(self._names_of_vgg(), theirs, strict=False):  # another number is another net: see `bad`
+            if (value := state.get(their)) is not None:
+                shape = own[name].shape
+                given[name] = value.view(shape) if value.ndim == 2 and value.numel() == shape.numel() else value
+        return given
 
     def forward(self, images: Tensor, /) -> Tensor:
         """Logits (N, K, H, W) of images (N, 3, H, W), sides of at least `32 * kernel` (or 31 less: pools round up)."""

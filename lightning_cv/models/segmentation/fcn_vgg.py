@@ -7,9 +7,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lightning_cv.models.backbones.normalise import Normalise
+from lightning_cv.models.backbones.normalise import IMAGENET_MEAN, IMAGENET_STD, Normalise
 from lightning_cv.models.backbones.vgg import CAFFE_MEAN, CAFFE_STD, CONVOLUTIONS, GROWTH
 from lightning_cv.ops.upsample import bilinear_kernel
+
+FC6 = 7
+"""Cells of 32 pixels a side that fc6 looks at."""
+
+ENOUGH = 97
+"""Pixels of padding with which an image of one pixel has as many cells."""
 
 
 class Grid(NamedTuple):
@@ -47,7 +53,8 @@ class FCNVGG(nn.Module):
     Args:
         num_classes: K, background counted; 1 for background and object by one logit.
         stride: 32, 16 or 8.
-        padding: around the image; with 1 all convolutions but fc6 keep the size, and fc6 is padded to keep it too.
+        padding: around the image; with 1 all convolutions but fc6 keep the size, and fc6 is padded to keep it too. Any
+            other has to be large enough for scores up to the image's edge: 81, 73 and 69 at stride 32, 16 and 8.
         skip_scales: factors on the maps of pool4 and pool3 before they are scored: 1 and 1 for training in stages,
             0.01 and 0.0001 for all at once, as published.
         learned_upsampling: train the transposed convolutions; the release holds them, for learning brought nothing.
@@ -56,7 +63,9 @@ class FCNVGG(nn.Module):
         dropout: of fc6 and fc7.
         weights: a file to begin from: torchvision's state dict of VGG-16, whose classifier becomes fc6 and fc7, or a
             checkpoint of this net, also at a coarser stride, whose finer scores stay at zero. None draws them.
-        mean, std: of each channel, 0 to 1; the default is of Caffe's VGG-16, torchvision's needs ImageNet's.
+        mean, std: of each channel, 0 to 1. None is what the weights were trained with: ImageNet's of torchvision's
+            file, what a checkpoint holds, and without weights those of Caffe's VGG-16.
+        keep_scores: False lets scores begin at zero whatever the weights hold, for other classes than theirs.
     """
 
     def __init__(
@@ -70,16 +79,17 @@ class FCNVGG(nn.Module):
         hidden: int = 4096,
         dropout: float = 0.5,
         weights: str | None = None,
-        mean: Sequence[float] = CAFFE_MEAN,
-        std: Sequence[float] = CAFFE_STD,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        keep_scores: bool = True,
     ) -> None:
         super().__init__()
         if stride not in (8, 16, 32):
             raise ValueError(f"FCNVGG: stride is 32, 16 or 8, got {stride}")
         if padding < 1 or num_classes < 1:
             raise ValueError(f"FCNVGG: padding and num_classes are at least 1, got {padding} and {num_classes}")
-        self.num_classes, self.stride, self.skip_scales = num_classes, stride, skip_scales
-        self.normalise = Normalise(mean, std)
+        self.num_classes, self.stride, self.skip_scales, self.padding = num_classes, stride, skip_scales, padding
+        self.normalise = Normalise(CAFFE_MEAN if mean is None else mean, CAFFE_STD if std is None else std)
         channels = [width * growth for growth in GROWTH]
         self.stages = nn.ModuleList(
             _stage(channels[i - 1] if i else 3, channels[i], count, padding if i == 0 else 1)
@@ -87,7 +97,7 @@ class FCNVGG(nn.Module):
         )
         inner = 0 if padding > 1 else 3
         self.fc = nn.Sequential(
-            nn.Conv2d(channels[-1], hidden, 7, padding=inner), nn.ReLU(inplace=True), nn.Dropout(dropout),
+            nn.Conv2d(channels[-1], hidden, FC6, padding=inner), nn.ReLU(inplace=True), nn.Dropout(dropout),
             nn.Conv2d(hidden, hidden, 1), nn.ReLU(inplace=True), nn.Dropout(dropout),
         )  # fmt: skip
         for layer in self.modules():
@@ -101,10 +111,17 @@ class FCNVGG(nn.Module):
         factors = {32: [32], 16: [2, 16], 8: [2, 2, 8]}[stride]
         self.upsamplings = nn.ModuleList(_deconv(num_classes, factor, learned_upsampling) for factor in factors)
         self.crops = _crops(padding, inner, factors)
+        if padding > 1 and self.crops[-1] < 0:
+            least = padding - self.crops[-1]
+            raise ValueError(
+                f"FCNVGG: padding {padding} leaves the image's edge without scores: at stride {stride} it is 1, or at "
+                f"least {least}"
+            )
         if weights is not None:
-            self._load(weights)
+            stated = {name for name, value in (("normalise.mean", mean), ("normalise.std", std)) if value is not None}
+            self._load(weights, stated, keep_scores)
 
-    def _load(self, path: str) -> None:
+    def _load(self, path: str, stated: set[str], keep_scores: bool) -> None:
         if not Path(path).is_file():
             raise ValueError(f"FCNVGG: no weights at {path}")
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -115,7 +132,19 @@ class FCNVGG(nn.Module):
         bad = [name for name in wanted if name not in given or given[name].shape != own[name].shape]
         if bad:
             raise ValueError(f"FCNVGG: {path}: {len(bad)} of {len(wanted)} tensors are missing or of another shape")
-        self.load_state_dict({name: value for name, value in given.items() if value.shape == own[name].shape}, False)
+        if unknown := [name for name in wanted if not given[name].isfinite().all()]:
+            raise ValueError(
+                f"FCNVGG: {path}: {unknown[0]} is not finite (torchvision's file of features only has no classifier)"
+            )
+        scores = [name for name in given if name.startswith(("score.", "skip_scores."))]
+        other = [name for name in scores if len(given[name]) != self.num_classes]
+        if keep_scores and any(given[name].any() for name in other):  # none are lost where all are zero
+            raise ValueError(
+                f"FCNVGG: {path} scores {len(given[other[0]])} classes, this net {self.num_classes}: keep_scores=false "
+                "lets its scores begin at zero"
+            )
+        dropped = stated | set(other if keep_scores else scores)
+        self.load_state_dict({name: value for name, value in given.items() if name not in dropped}, strict=False)
 
     def forward(self, images: Tensor, /) -> Tensor:
         """Logits (N, K, H, W) of images (N, 3, H, W)."""
@@ -123,6 +152,11 @@ class FCNVGG(nn.Module):
         for stage in self.stages:
             x = stage(x)
             maps.append(x)
+        if 1 < self.padding < ENOUGH and min(x.shape[-2:]) < FC6:
+            raise ValueError(
+                f"FCNVGG: an image of {tuple(images.shape[-2:])} px with {self.padding} px of padding is too small for "
+                f"fc6, which takes {FC6} cells of 32 px; {ENOUGH} px of padding are enough for any image"
+            )
         total = self.score(self.fc(x))
         skips = zip(self.skip_scores, self.skip_scales, (maps[3], maps[2]), strict=False)
         for (score, scale, finer), upsample, crop in zip(skips, self.upsamplings, self.crops, strict=False):
@@ -145,7 +179,8 @@ def _of_torchvision(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> d
                 name = f"{layer}.{kind}"
                 value = state[f"{their}.{kind}"]
                 named[name] = value.view(own[name].shape) if value.numel() == own[name].numel() else value
-    return named
+    seen = {"normalise.mean": IMAGENET_MEAN, "normalise.std": IMAGENET_STD}
+    return named | {name: torch.tensor(value).view(-1, 1, 1) for name, value in seen.items()}
 
 
 def _of_fcn(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -186,7 +221,7 @@ def _crops(padding: int, inner: int, factors: Sequence[int]) -> list[int]:
             grid = grid.conv(3, padding if i == j == 0 else 1)
         grid = grid.conv(2, 0, stride=2)
         pools.append(grid)
-    grid, crops = grid.conv(7, inner), []
+    grid, crops = grid.conv(FC6, inner), []
     for factor, pool in zip(factors[:-1], (pools[3], pools[2]), strict=False):
         grid = grid.deconv(factor)
         crops.append(grid.steps_to(pool))

@@ -1,6 +1,6 @@
 """The lecture's first two ideas: a classifier at every pixel, and the same net as convolutions over the whole image.
 
-Letters: N images; P windows; K classes with background; w side of a window.
+Letters: N images; P windows; K classes with background; w side of a window; h, v windows down and across.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_cv.models.backbones.normalise import Normalise
-from lightning_cv.ops.windows import positions, windows_around
+from lightning_cv.ops.windows import positions, windows_in_turn
 
 
 class FullResolution(nn.Module):
@@ -55,8 +55,8 @@ class FullResolution(nn.Module):
     def forward(self, images: Tensor, /) -> Tensor:
         """Logits (N, K, H, W) of images (N, 3, H, W): every convolution's input is padded with zeros."""
         x = self.normalise(images)
-        for layer in self.layers:
-            x = layer(F.pad(x, (1, 1, 1, 1)) if isinstance(layer, nn.Conv2d) else x)
+        for layer in self.layers:  # not F.pad, whose copy of every map the backward pass would keep
+            x = F.conv2d(x, layer.weight, padding=1) if isinstance(layer, nn.Conv2d) else layer(x)
         logits: Tensor = self.score(x)
         return logits
 
@@ -75,7 +75,8 @@ class SlidingWindow(nn.Module):
     Args:
         net: classifies windows.
         step: pixels from one window to the next; pixels between take the logits of the window nearest before them.
-        at_once: windows that are classified together.
+        at_once: windows that are copied and classified together. This bounds the memory of prediction; training keeps
+            the maps of all windows for the backward pass, and batch normalisation sees this many at a time.
     """
 
     def __init__(self, net: FullResolution, step: int = 1, at_once: int = 4096) -> None:
@@ -89,8 +90,8 @@ class SlidingWindow(nn.Module):
         """Logits (N, K, H, W) of images (N, 3, H, W)."""
         height, width = images.shape[-2:]
         down, across = positions(height, self.step), positions(width, self.step)
-        windows = windows_around(self.net.normalise(images), self.net.window, self.step).flatten(0, 2)  # (P, 3, w, w)
-        logits = torch.cat([self.net.classify(some) for some in torch.split(windows, self.at_once)])  # (P, K)
-        coarse = logits.view(len(images), down, across, -1).permute(0, 3, 1, 2)  # (N, K, h, v)
+        windows = windows_in_turn(self.net.normalise(images), self.net.window, self.step, self.at_once)
+        logits = torch.cat([self.net.classify(some) for some in windows])  # (N*h*v, K)
+        coarse = logits.view(len(images), down, across, self.num_classes).permute(0, 3, 1, 2)  # (N, K, h, v)
         fine = coarse.repeat_interleave(self.step, dim=2).repeat_interleave(self.step, dim=3)
         return fine[..., :height, :width].contiguous()
