@@ -119,7 +119,12 @@ def real_pictures(path: Path) -> Real:
 def of_classes(block: Any, real: Real) -> Any:
     """Settings of a net, for the classes of real pictures."""
     if isinstance(block, dict):
-        counts = {"num_classes": real.classes, "num_things": real.classes, "num_stuff": real.stuff}
+        counts = {
+            "num_classes": real.classes,
+            "classes": real.classes,
+            "num_things": real.classes,
+            "num_stuff": real.stuff,
+        }
         return {key: counts.get(key) or of_classes(value, real) for key, value in block.items()}
     return block
 
