@@ -147,8 +147,15 @@ class SegModule(Task):
         self.log_terms(stage, {"loss": self._loss(logits, batch["masks"])}, len(batch["images"]))
         return {"preds": self.predictions(logits), "targets": batch["masks"], "image_ids": batch["image_ids"]}
 
+    def check_logits(self, logits: Tensor) -> None:
+        """Raise where a net that does not say how many classes it has gives other logits than the data needs."""
+        found, wanted = logits.shape[1], self.label_map and self.label_map.num_classes
+        if wanted is not None and found != wanted and (found, wanted) != (1, 2):
+            raise ValueError(f"model.net gives {found} logits a pixel, but the data has {wanted} classes")
+
     def _loss(self, logits: Tensor, masks: Tensor) -> Tensor:
         self.check_masks(masks)
+        self.check_logits(logits)
         with torch.autocast(logits.device.type, enabled=False):  # other libraries' losses do not see to it
             return self.loss.forward(logits.float(), masks)
 

@@ -167,6 +167,14 @@ def test_one_logit_serves_two_classes_and_no_more():
         task.check_classes(three)
 
 
+def test_a_net_that_does_not_say_its_classes_is_refused_by_its_logits():
+    """As other libraries' nets are: torch's words would be "Target 2 is out of bounds"."""
+    task, batch = task_of(), mask_batch(0)
+    task.label_map = LabelMap(("background", "disc", "star"), 0, (0, 1, 2))
+    with pytest.raises(ValueError, match=r"model.net gives 2 logits a pixel, but the data has 3 classes"):
+        task.training_step(batch, 0)
+
+
 def test_masks_of_several_labels_are_refused():
     """The losses take them; argmax, metrics and pictures would take them for something else."""
     task, batch = task_of(), mask_batch(0)
