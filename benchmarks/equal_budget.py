@@ -1,12 +1,13 @@
 """All small systems of a kind on the same drawn scenes after the same budget: the tables of the README.
 
-Each system is an experiment trained in a process of its own, then tested on the same 300 scenes of 128 pixels that no
-training saw. The budget is of CPU-seconds, those of the process and its children together, looked at after each batch:
-machines are shared, and seconds on a clock would count what others do. 600 are five minutes on two idle cores. Reading
-data and what callbacks do counts; starting, drawing scenes and the test do not. The learning rate follows the
-experiments' schedule (warm-up of 5 %, cosine down to 1 %) over the share of the budget that is used, in place of the
-share of steps, so that it ends where the budget does; else all settings are the experiments', but for 8,000 scenes to
-train on. A system of two stages has half the budget for each, or the shares that it names.
+Each system is an experiment trained in a process of its own, then tested on the same 300 scenes that no training saw:
+of 128 pixels, for segmentation of 64, for most of its nets work at the image's own size and would make few steps else.
+The budget is of CPU-seconds, those of the process and its children together, looked at after each batch: machines are
+shared, and seconds on a clock would count what others do. 600 are five minutes on two idle cores. Reading data and what
+callbacks do counts; starting, drawing scenes and the test do not. The learning rate follows the experiments' schedule
+(warm-up of 5 %, cosine down to 1 %) over the share of the budget that is used, in place of the share of steps, so that
+it ends where the budget does; else all settings are the experiments', but for 8,000 scenes to train on. A system of two
+stages has half the budget for each, or the shares that it names.
 
 GMACs are half of what torch's FlopCounterMode counts for one scene, images/s the prediction of one scene at a time on
 as many threads as trained, the median of 15; with the experiment's way to look (DeconvNet's stages look at windows of
@@ -33,9 +34,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lightning_cv.schedules import WarmupCosine
 
-SIZE, REPEATS = 128, 15
+REPEATS = 15
 SCHEDULE = WarmupCosine(warmup=0.05, final=0.01)
-SCENES = ["--data.train=8000", "--data.val=300", "--data.test=300", f"--data.size={SIZE}", "--data.draw_seed=0"]
+SCENES = ["--data.train=8000", "--data.val=300", "--data.test=300", "--data.draw_seed=0"]
 
 
 class System(NamedTuple):
@@ -57,6 +58,8 @@ class Kind(NamedTuple):
     budget: float
     figures: dict[str, str]
     systems: dict[str, System]
+    size: int = 128
+    """Of a scene in pixels."""
 
 
 def _upsampler(title: str, name: str) -> System:
@@ -84,7 +87,7 @@ SEGMENTERS = {
     "full_resolution": System("convolutions at full resolution", ("full_resolution_drawn",)),
     "fcn_vgg": System("FCN-8s on VGG-16, narrow", ("fcn_vgg_drawn",)),
     "fcn": System("FCN on a feature pyramid", ("fcn_drawn",)),
-    "deconvnet": System("DeconvNet, whole scenes", ("deconvnet_drawn",)),
+    "deconvnet": System("DeconvNet, whole scenes", ("deconvnet_drawn",), ("--model.net.kernel=2",)),
     "deconvnet_stages": System("DeconvNet, two stages, windows", ("deconvnet_stage1_drawn", "deconvnet_stage2_drawn")),
     "nearest": _upsampler("nearest", "Nearest"),
     "bed_of_nails": _upsampler("bed of nails", "BedOfNails"),
@@ -107,7 +110,7 @@ DIVIDERS = {
 }
 KINDS = {
     "detection": Kind(1200.0, {"test/map_50": "mAP@0.5", "test/map": "mAP@[.5:.95]"}, DETECTORS),
-    "segmentation": Kind(600.0, {"test/miou": "mIoU"}, SEGMENTERS),
+    "segmentation": Kind(600.0, {"test/miou": "mIoU"}, SEGMENTERS, size=64),
     "panoptic": Kind(1800.0, {"test/pq": "PQ", "test/sq": "SQ", "test/rq": "RQ"}, DIVIDERS),
 }
 
@@ -148,7 +151,13 @@ def train(kind: str, system: System, budget: float, folder: Path) -> Path:
     for stage, share in zip(system.stages, shares, strict=True):
         seconds = budget * share
         callback = f"{{class_path: equal_budget.CPUBudget, init_args: {{seconds: {seconds}}}}}"
-        asked = [*SCENES, *system.asked, "--model.schedule=null", f"--trainer.callbacks+={callback}"]
+        asked = [
+            *SCENES,
+            f"--data.size={KINDS[kind].size}",
+            *system.asked,
+            "--model.schedule=null",
+            f"--trainer.callbacks+={callback}",
+        ]
         asked += ["--trainer.max_epochs=-1", "--trainer.min_epochs=0", "--trainer.limit_val_batches=0"]
         asked += [] if checkpoint is None else [f"--{system.handed_on}={checkpoint}"]
         run = folder / stage
@@ -161,13 +170,13 @@ def train(kind: str, system: System, budget: float, folder: Path) -> Path:
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 
 
-def measure(checkpoint: Path, threads: int) -> dict[str, float]:
-    """Parameters, GMACs and images/s of a trained system."""
+def measure(checkpoint: Path, size: int, threads: int) -> dict[str, float]:
+    """Parameters, GMACs and images/s of a trained system, for scenes of `size` pixels."""
     from lightning_cv.cli.predictor import load_model
 
     task: Any = load_model(checkpoint, "cpu").task  # with the verb of its kind
     task.requires_grad_(False)  # the counter would watch their gradients, which there are none of
-    scene = torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    scene = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
     torch.set_num_threads(threads)
     with torch.inference_mode():
         with FlopCounterMode(display=False) as counter:
@@ -190,7 +199,7 @@ def one_system(kind: str, name: str, budget: float, threads: int, place: Path) -
     from lightning_cv.cli.fit import launch
 
     torch.set_num_threads(threads)
-    _, figures, systems = KINDS[kind]
+    _, figures, systems, size = KINDS[kind]
     with tempfile.TemporaryDirectory() as scratch:
         begun = time.perf_counter()
         checkpoint = train(kind, systems[name], budget, Path(scratch))
@@ -198,7 +207,7 @@ def one_system(kind: str, name: str, budget: float, threads: int, place: Path) -
         tested = launch("test", ["--ckpt", str(checkpoint), "--run_dir", str(Path(scratch) / "test"), *QUIET])
         steps = torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"]
         found: dict[str, Any] = {key: tested.metrics[key] for key in figures}
-        found |= {"steps": steps, "seconds": seconds, "budget": budget, **measure(checkpoint, threads)}
+        found |= {"steps": steps, "seconds": seconds, "budget": budget, **measure(checkpoint, size, threads)}
     part = place.with_suffix(".part")
     part.write_text(json.dumps({"title": systems[name].title, **found}, indent=1))
     part.replace(place)
@@ -230,7 +239,7 @@ def main() -> None:
     parser.add_argument("--systems", nargs="+", help="some of the kind's, by name")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    default, figures, systems = KINDS[asked.kind]
+    default, figures, systems, _ = KINDS[asked.kind]
     budget, names = asked.budget_cpu_seconds or default, asked.systems or list(systems)
     if unknown := set(names) - set(systems):
         parser.error(f"--systems: {', '.join(sorted(unknown))}; known are {', '.join(systems)}")
