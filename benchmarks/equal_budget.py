@@ -86,7 +86,11 @@ SEGMENTERS = {
     "sliding_window": System("sliding window, every 4th pixel", ("sliding_window_drawn",)),
     "full_resolution": System("convolutions at full resolution", ("full_resolution_drawn",)),
     "fcn_vgg": System("FCN-8s on VGG-16, narrow", ("fcn_vgg_drawn",)),
+    "fcn_vgg_staged": System(
+        "FCN-32s, 16s, 8s on it, in turn", ("fcn32s_vgg_drawn", "fcn16s_vgg_drawn", "fcn_vgg_drawn")
+    ),
     "fcn": System("FCN on a feature pyramid", ("fcn_drawn",)),
+    "fcn_auxiliary": System("the same with an auxiliary head", ("fcn_auxiliary_drawn",)),
     "deconvnet": System("DeconvNet, whole scenes", ("deconvnet_drawn",), ("--model.net.kernel=2",)),
     "deconvnet_stages": System("DeconvNet, two stages, windows", ("deconvnet_stage1_drawn", "deconvnet_stage2_drawn")),
     "nearest": _upsampler("nearest", "Nearest"),
@@ -151,13 +155,8 @@ def train(kind: str, system: System, budget: float, folder: Path) -> Path:
     for stage, share in zip(system.stages, shares, strict=True):
         seconds = budget * share
         callback = f"{{class_path: equal_budget.CPUBudget, init_args: {{seconds: {seconds}}}}}"
-        asked = [
-            *SCENES,
-            f"--data.size={KINDS[kind].size}",
-            *system.asked,
-            "--model.schedule=null",
-            f"--trainer.callbacks+={callback}",
-        ]
+        asked = [*SCENES, f"--data.size={KINDS[kind].size}", *system.asked]
+        asked += ["--model.schedule=null", f"--trainer.callbacks+={callback}"]
         asked += ["--trainer.max_epochs=-1", "--trainer.min_epochs=0", "--trainer.limit_val_batches=0"]
         asked += [] if checkpoint is None else [f"--{system.handed_on}={checkpoint}"]
         run = folder / stage
