@@ -15,7 +15,6 @@ from lightning_cv.metrics.segmentation import SegmentationIoU
 from lightning_cv.models import DeconvNet, SlidingWindow
 from lightning_cv.ops.segmentation_losses import CrossEntropyLoss, predict_masks
 
-STEPS = 500
 COARSE = ("fcn_drawn", "binary_drawn", "multilabel_drawn", "smp_deeplabv3plus_drawn")
 SIZES = {"deconvnet_drawn": 128, "fcn16s_vgg_drawn": 128, **dict.fromkeys(COARSE, 96)}
 """Pixels a side where 64 are too few: for the four cells of DeconvNet's fc6, and for maps of fewer cells."""
@@ -44,11 +43,11 @@ def learn_by_heart(block: dict[str, Any], name: str) -> float:
     net = build(block).to(memory_format=torch.channels_last)
     images, masks, planes = scenes(SIZES.get(name, 64))
     truth = {"multilabel_drawn": planes, "binary_drawn": (masks > 0).long()}.get(name, masks)
-    rate = 2e-2 if isinstance(net, DeconvNet) else 1e-2
+    rate, steps = (2e-2, 900) if isinstance(net, DeconvNet) else (1e-2, 500)
     optimizer = torch.optim.AdamW(net.parameters(), lr=rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=STEPS, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
     loss = CrossEntropyLoss(weights(masks) if truth is masks else None)
-    for _ in range(STEPS):
+    for _ in range(steps):
         optimizer.zero_grad()
         if isinstance(net, SlidingWindow):  # the windows' own pixels, other ones each time
             down, across = (int(torch.randint(net.step, ())) for _ in "yx")
