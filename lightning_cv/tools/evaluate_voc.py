@@ -75,7 +75,7 @@ def segmentation(arguments: argparse.Namespace) -> Scores:
     """Agreement of class masks in PNG files, one an image of the list; pixels that are void in the truth are left out.
 
     Classes in neither truth nor prediction have no overlap and are left out of the mean; those that are only predicted
-    have an overlap of 0, which counts.
+    have an overlap of 0, which counts. Classes that a resample lacks by chance are left out of its mean.
     """
     ids = _listed(arguments.gt, "Segmentation", arguments.split)
     names = ("background", *(_asked_classes(arguments.classes) or VOC_CLASSES))
@@ -105,7 +105,9 @@ def segmentation(arguments: argparse.Namespace) -> Scores:
 
     def resampled(times: NDArray[np.int64]) -> Floats:
         drawn = torch.from_numpy(np.tensordot(times, matrices, 1))
-        return np.array([of_matrix(drawn).item() for of_matrix in SEGMENTATION_FIGURES.values()])
+        found = {name: of_matrix(drawn).item() for name, of_matrix in SEGMENTATION_FIGURES.items()}
+        lacking = (drawn.sum(1) == 0) & (matrix.sum(1) > 0)  # by chance: in no mean, as classes without objects are
+        return np.array([*(found | {"miou": iou_per_class(drawn)[~lacking].nanmean().item()}).values()])
 
     intervals = intervals_of(figures, resampled, len(ids), arguments.bootstrap)
     return Scores(len(ids), figures, per_class, absent, invented, intervals)

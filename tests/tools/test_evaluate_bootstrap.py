@@ -34,6 +34,26 @@ def test_masks_have_intervals(masks, capsys):
     assert json.loads(capsys.readouterr().out)["intervals"] == {}
 
 
+def test_a_class_that_a_resample_lacks_is_in_no_mean(tmp_path, capsys):
+    """Class 1 is in one of two pictures and found there; predicted in the other, too, it has an overlap of a half.
+
+    Of the draws half have both pictures: (0 + 1/2) / 2. A quarter have the first alone: 1. A quarter the second: 0 for
+    the background, and class 1, of which there is nothing to find, does not count.
+    """
+    truth, guess = tmp_path / "VOC2007", tmp_path / "guess"
+    for folder in (truth / "SegmentationClass", truth / "ImageSets/Segmentation", guess):
+        folder.mkdir(parents=True)
+    (truth / "ImageSets/Segmentation/test.txt").write_text("a\nb\n")
+    for name, value in (("a", 1), ("b", 0)):
+        Image.fromarray(np.full((2, 2), value, np.uint8)).save(truth / f"SegmentationClass/{name}.png")
+        Image.fromarray(np.ones((2, 2), np.uint8)).save(guess / f"{name}.png")
+    arguments = ["voc-segmentation", "--gt", str(truth), "--pred", str(guess)]
+    assert main(["evaluate", *arguments, "--json", "--bootstrap", "400"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["figures"]["miou"] == 0.25
+    assert found["intervals"]["miou"] == [0.0, 1.0]
+
+
 def test_the_table_says_both_ends(masks, capsys):
     assert main([*masks, "--bootstrap", "2000"]) == 0
     lines = capsys.readouterr().out.splitlines()
