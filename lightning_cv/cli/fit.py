@@ -215,8 +215,8 @@ class ExperimentCLI(LightningCLI):
         ]
         if (folder := self.config.get("save_predictions")) is not None:
             config["callbacks"].append(SavePredictions(folder, self.config.save_format or "auto"))
-        config["plugins"] = [*_as_list(config["plugins"]), AtomicCheckpointIO(), *processes.plugins(config)]
         config["devices"] = slurm.fitting_devices(config["devices"], config["num_nodes"])
+        config["plugins"] = [*_as_list(config["plugins"]), AtomicCheckpointIO(), *processes.plugins(config)]
         if (cluster := slurm.environment()) is not None:
             config["plugins"].append(cluster)
         trainer = Trainer(**config)

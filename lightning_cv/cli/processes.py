@@ -8,12 +8,14 @@ import socket
 from collections.abc import Mapping
 from typing import Any, cast
 
+import torch
 from lightning import Trainer
 from lightning.pytorch.plugins.layer_sync import TorchSyncBatchNorm
 from torch import nn
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # it is documented there
 
 from lightning_cv.datamodules.base import DataModule
+from lightning_cv.errors import UserError
 
 KEY = "processes"
 """Under the package's own key of a checkpoint: how many processes trained, and the batches each had in an epoch."""
@@ -56,8 +58,18 @@ class SharedNorms(TorchSyncBatchNorm):
 
 
 def plugins(trainer_settings: Mapping[str, Any]) -> list[SharedNorms]:
-    """What a trainer of such settings needs beside Lightning's own."""
-    return [SharedNorms()] if trainer_settings["sync_batchnorm"] else []
+    """What a trainer of such settings needs beside Lightning's own.
+
+    Raises:
+        UserError: batch statistics shall be shared by several processes without GPUs, which would fail in one of them
+            and leave the others waiting.
+    """
+    if not trainer_settings["sync_batchnorm"]:
+        return []
+    several = str(trainer_settings["devices"]) not in ("auto", "1") or trainer_settings["num_nodes"] > 1
+    if several and (trainer_settings["accelerator"] == "cpu" or not torch.cuda.is_available()):
+        raise UserError("trainer.sync_batchnorm needs GPUs: torch has no such layer for several processes on CPUs")
+    return [SharedNorms()]
 
 
 def record(trainer: Trainer) -> dict[str, int]:

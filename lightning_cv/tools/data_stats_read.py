@@ -180,7 +180,7 @@ def _listed(root: Path, split: str, kinds: Sequence[str]) -> Iterator[tuple[Path
     folders = devkits(root)
     for kind in kinds:
         lists = {folder: folder / "ImageSets" / kind / f"{split}.txt" for folder in folders}
-        lists = {folder: path for folder, path in lists.items() if path.is_file()}
+        lists = {folder: path for folder, path in lists.items() if path.exists()}  # also what is no file: a problem
         for folder, path in lists.items():
             if problem := list_problem(path):
                 raise UserError(f"{path} is not a readable list ({problem})")

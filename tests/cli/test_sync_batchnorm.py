@@ -1,15 +1,14 @@
 """`--trainer.sync_batchnorm`: the nets are converted as Lightning does it, and a run on CPUs is refused in words."""
 
-import os
-import subprocess
-import sys
 from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
-from lightning_cv.cli.processes import SharedNorms
+from lightning_cv.cli import main
+from lightning_cv.cli.processes import SharedNorms, plugins
+from lightning_cv.errors import UserError
 from lightning_cv.models import FCN, DeconvNet, EncoderDecoder, SmallBackbone, TimmBackbone
 from lightning_cv.models.segmentation import AuxiliaryHead, Bilinear
 from lightning_cv.tasks import SegModule
@@ -61,17 +60,21 @@ def test_activations_within_norms_and_frozen_norms_stay():
     assert not any(norm.training for norm in norms)
 
 
-@pytest.mark.timeout(300)
-def test_two_processes_without_gpus_are_refused_in_words(tmp_path):
-    """torch has it for GPUs only: `SyncBatchNorm` would fail at the first step, DistributedDataParallel says so."""
-    arguments = [
-        "fit", "--config", "segmentation/fcn_drawn", "--trainer.sync_batchnorm=true", "--trainer.accelerator=cpu",
-        "--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.enable_progress_bar=false", "--data.train=8",
-        "--data.val=4", "--data.test=4", "--data.batch_size=2",
-    ]  # fmt: skip
-    environment = os.environ | {"WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "lightning_cv", *arguments]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 2
-    assert "SyncBatchNorm layers only work with GPU modules" in done.stderr
-    assert not list(tmp_path.glob("runs/*/*/*")), "an empty run folder stays"
+def test_several_processes_without_gpus_are_refused_before_they_start(tmp_path, monkeypatch, capsys):
+    """torch has it for GPUs only: one process would fail and the other might wait for it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    arguments = ["fit", "--config", "segmentation/fcn_drawn", "--trainer.sync_batchnorm=true"]
+    assert main([*arguments, "--trainer.accelerator=cpu", "--trainer.devices=2"]) == 2
+    assert "trainer.sync_batchnorm needs GPUs" in capsys.readouterr().err
+    assert not list(tmp_path.glob("runs/*/*/*"))
+
+
+@pytest.mark.parametrize("devices", ["auto", 1, "1"])
+def test_one_process_has_nobody_to_share_with(devices):
+    settings = {"sync_batchnorm": True, "devices": devices, "num_nodes": 1, "accelerator": "cpu"}
+    (plugin,) = plugins(settings)
+    assert isinstance(plugin, SharedNorms)
+    assert plugins(settings | {"sync_batchnorm": False}) == []
+    with pytest.raises(UserError, match="needs GPUs"):
+        plugins(settings | {"num_nodes": 2})
