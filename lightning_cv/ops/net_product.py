@@ -24,6 +24,8 @@ class NetProduct(DenseInference):
     """
 
     of_logits: ClassVar[bool] = True
+    of_scores: ClassVar[bool] = False
+    """Whether scores are multiplied, so that no look may average probabilities."""
 
     def __init__(
         self,
@@ -32,20 +34,51 @@ class NetProduct(DenseInference):
         first: DenseInference | None = None,
         second: DenseInference | None = None,
     ) -> None:
+        for look in (first, second):
+            if self.of_scores and look is not None and not look.of_logits:
+                raise ValueError(
+                    f"{type(self).__name__} multiplies scores, {type(look).__name__} averages probabilities"
+                )
         self.net, self.first, self.second = net.eval().requires_grad_(False), first, second
         if weights is not None:
             _load(self.net, weights)
 
     def __call__(self, look: Look, images: Tensor, image_ids: Sequence[str] = ()) -> Tensor:
         """Logits (N, K, H, W) of images (N, 3, H, W): log probabilities but for a constant at each pixel."""
-        one = _log_probabilities(look, self.first, images, image_ids)
-        other = _log_probabilities(self.net.to(images.device), self.second, images, image_ids)
+        one = self._said(look, self.first, images, image_ids)
+        other = self._said(self.net.to(images.device), self.second, images, image_ids)
         if one.shape != other.shape or one.shape[1] < 2:
             raise ValueError(
-                "NetProduct: both nets have a logit for each of the same classes, at least 2; theirs are "
+                f"{type(self).__name__}: both nets have a score for each of the same classes, at least 2; theirs are "
                 f"{one.shape[1]} and {other.shape[1]}"
             )
+        return self._product(one, other)
+
+    def _said(self, look: Look, inference: DenseInference | None, images: Tensor, ids: Sequence[str]) -> Tensor:
+        """What a net says, (N, K, H, W): log probabilities."""
+        return _log_probabilities(look, inference, images, ids)
+
+    def _product(self, one: Tensor, other: Tensor) -> Tensor:
         return one + other
+
+
+class ScoreProduct(NetProduct):
+    """The product of what two nets score, class by class, each cut at zero.
+
+    The release of Noh et al. 2015 ("EDeconvNet"): windows' largest scores, which are never below zero, times the FCN's
+    scores cut at zero. Scores, not probabilities as in `NetProduct`, so that a net counts more where its scores are
+    larger; a class that either net scores below zero is out, and where all are, the pixel is background. Differs: no
+    CRF follows. Arguments as for `NetProduct`; neither look may average probabilities.
+    """
+
+    of_scores: ClassVar[bool] = True
+
+    def _said(self, look: Look, inference: DenseInference | None, images: Tensor, ids: Sequence[str]) -> Tensor:
+        """What a net scores, (N, K, H, W), not below zero."""
+        return (look(images) if inference is None else inference(look, images, ids)).float().clamp(min=0)
+
+    def _product(self, one: Tensor, other: Tensor) -> Tensor:
+        return one * other
 
 
 def _log_probabilities(look: Look, inference: DenseInference | None, images: Tensor, ids: Sequence[str]) -> Tensor:

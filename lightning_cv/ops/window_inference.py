@@ -1,7 +1,5 @@
 """Scores of every pixel from windows of the image, each stretched to the net's size: DeconvNet's way to look.
 
-Also the product with an FCN's scores, as its release has it.
-
 Letters: N images; K classes; M windows; H, W sides in pixels; S side of what the net sees. Boxes are x1, y1, x2, y2.
 """
 
@@ -11,10 +9,9 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightning_cv.ops.dense_inference import DenseInference, Look, tile_starts
-from lightning_cv.ops.net_product import NetProduct
 from lightning_cv.ops.proposal_file import read_proposals
 
 
@@ -131,45 +128,6 @@ class WindowMax(DenseInference):
                 -1, -1, height, width
             )
         return total
-
-
-class ScoreProduct(NetProduct):
-    """The product of what two nets score, class by class, each cut at zero.
-
-    The release of Noh et al. 2015 ("EDeconvNet"): windows' largest scores, which are never below zero, times the FCN's
-    scores cut at zero. Scores, not probabilities as in `NetProduct`, so that a net counts more where its scores are
-    larger; a class that either net scores below zero is out, and where all are, the pixel is background. Differs: no
-    CRF follows.
-
-    Args:
-        net: the second net, of the same classes.
-        weights: a checkpoint of it.
-        first, second: how each net looks at images, by its scores; None is once.
-    """
-
-    def __init__(
-        self,
-        net: nn.Module,
-        weights: str | None = None,
-        first: DenseInference | None = None,
-        second: DenseInference | None = None,
-    ) -> None:
-        for look in (first, second):
-            if look is not None and not look.of_logits:
-                raise ValueError(f"ScoreProduct multiplies scores, {type(look).__name__} averages probabilities")
-        super().__init__(net, weights, first, second)
-
-    def __call__(self, look: Look, images: Tensor, image_ids: Sequence[str] = ()) -> Tensor:
-        """The products (N, K, H, W) of images (N, 3, H, W)."""
-        one = look(images) if self.first is None else self.first(look, images, image_ids)
-        net = self.net.to(images.device)
-        other = net(images) if self.second is None else self.second(net, images, image_ids)
-        if one.shape != other.shape or one.shape[1] < 2:
-            raise ValueError(
-                "ScoreProduct: both nets have a score for each of the same classes, at least 2; theirs are "
-                f"{one.shape[1]} and {other.shape[1]}"
-            )
-        return one.float().clamp(min=0) * other.float().clamp(min=0)
 
 
 def _resized(maps: Tensor, height: int, width: int) -> Tensor:

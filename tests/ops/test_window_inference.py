@@ -8,9 +8,9 @@ from jsonargparse import ArgumentParser
 from torch import nn
 
 from lightning_cv.ops.dense_inference import Averaged, DenseInference, Tiles
-from lightning_cv.ops.net_product import NetProduct
+from lightning_cv.ops.net_product import NetProduct, ScoreProduct
 from lightning_cv.ops.proposal_file import Listed, write_proposals
-from lightning_cv.ops.window_inference import FileWindows, GridWindows, ScoreProduct, WindowMax, WindowSource
+from lightning_cv.ops.window_inference import FileWindows, GridWindows, WindowMax, WindowSource
 from lightning_cv.tasks import SegModule
 
 
@@ -173,7 +173,7 @@ def test_a_configuration_can_build_them():
     windows = {"class_path": f"{place}WindowMax", "init_args": {"size": 8, "windows": grid}}
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(DenseInference, "inference")
-    for kind in ("lightning_cv.ops.net_product.NetProduct", f"{place}ScoreProduct"):
+    for kind in ("lightning_cv.ops.net_product.NetProduct", "lightning_cv.ops.net_product.ScoreProduct"):
         product = {"class_path": kind, "init_args": {"net": net, "first": windows}}
         built = parser.instantiate(parser.parse_object({"inference": product})).inference
         assert built.first.windows.shares == (0.5,)
