@@ -14,7 +14,8 @@ as many threads as trained, the median of 15; with the experiment's way to look 
 a scene), decoding and NMS included. With one thread its seconds are the process's own, too.
 
 `python benchmarks/equal_budget.py detection --folder FOLDER` goes on where it stopped: what `FOLDER/SYSTEM.json` holds
-is not done again. `--systems ssd yolo_v1` does only these, and `--budget-cpu-seconds 10` tries it out.
+is not done again. `--systems ssd yolo_v1` does only these, and `--budget-cpu-seconds 10` tries it out. `--figure PNG`
+draws all rows that are there.
 """
 
 import argparse
@@ -225,6 +226,18 @@ def table(figures: dict[str, str], found: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def figure(figures: dict[str, str], found: list[dict[str, Any]], place: Path) -> None:
+    """The rows as bars, best first: what they reached and how fast they are."""
+    from PIL import Image
+
+    from lightning_cv.viz.sweep import bars
+
+    rows = sorted(found, key=lambda row: -row[next(iter(figures))])
+    panels = {title: {row["title"]: [row[key]] for row in rows} for key, title in figures.items()}
+    speed = {"images/s": {row["title"]: [row["images_per_s"]] for row in rows}}
+    Image.fromarray(bars(panels | speed)).save(place)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=KINDS)
@@ -236,6 +249,7 @@ def main() -> None:
     )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--systems", nargs="+", help="some of the kind's, by name")
+    parser.add_argument("--figure", type=Path, help="PNG to draw the rows to")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     default, figures, systems, _ = KINDS[asked.kind]
@@ -258,7 +272,10 @@ def main() -> None:
             done = subprocess.run(command, env=environment, stdout=log, stderr=log)
         print(f"{name}: {'done' if done.returncode == 0 else f'failed, see {log.name}'}", flush=True)
     places = [asked.folder / f"{name}.json" for name in systems]
-    print(table(figures, [json.loads(place.read_text()) for place in places if place.exists()]))
+    found = [json.loads(place.read_text()) for place in places if place.exists()]
+    print(table(figures, found))
+    if asked.figure:
+        figure(figures, found, asked.figure)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
 Ours is an experiment with its callbacks, loggers and checkpoint. Theirs is written after `references/detection`: its
 transforms ("hflip", PIL), DataLoader with batches grouped by aspect, net that resizes within, loop that reads its
 losses each step, and checkpoint. Both begin from the same weights, and share files, sizes, batch, frozen layers,
-optimizer, threads and the number of loader workers. Seconds are those of a clock: run it where nothing else runs. An
-epoch is cut short after some batches; each of theirs lies between two of ours and is compared with the mean of both.
+optimizer, threads and the number of loader workers. Our weights lie channels last, theirs as a step is faster with,
+channels last or, as the reference has them, not: that is measured first and printed. Nothing is detected. Seconds are
+those of a clock: run it where nothing else runs. An epoch is cut short after some batches; each of theirs lies between
+two of ours and is compared with the mean of both.
 
 `python benchmarks/faster_rcnn_epochs.py --root FOLDER` (with `VOCdevkit/VOC2007` in it).
 """
@@ -16,14 +18,14 @@ import os
 import random
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 import yaml
-from faster_rcnn_step import theirs
+from faster_rcnn_step import lay_out, theirs
 from lightning import LightningModule, Trainer
 from PIL import Image
 from segmentation_step import NO_VALIDATION, QUIET, InTurns, told
@@ -66,6 +68,12 @@ class ByAspect(Sampler[list[int]]):
             yield (group * self.batch)[: self.batch]
 
 
+def wall_seconds(work: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
 class ReferenceLoop:
     """An epoch as the reference's `train_one_epoch` and `train.py` have it."""
 
@@ -84,21 +92,29 @@ class ReferenceLoop:
         self.net.transform = GeneralizedRCNNTransform(SHORTER, LONGER, IMAGENET_MEAN, IMAGENET_STD)
         self.optimizer = torch.optim.SGD([one for one in self.net.parameters() if one.requires_grad], **SGD)
         self.log: list[dict[str, float]] = []
+        samples = next(iter(self.loader))
+        print(f"torchvision's: {lay_out(self.net.train(), lambda: self.step(samples).backward(), wall_seconds)}")
+        self.optimizer.zero_grad()
+        self.log.clear()
+
+    def step(self, samples: list[Any]) -> torch.Tensor:
+        """The loss of a batch, its terms noted."""
+        losses = self.net([image for image, _ in samples], [target for _, target in samples])
+        loss: torch.Tensor = sum(losses.values())  # type: ignore[assignment]  # there are terms
+        if not math.isfinite(loss.item()):
+            raise RuntimeError(f"the loss is {loss.item()}")
+        self.log.append({name: value.item() for name, value in losses.items()})
+        return loss
 
     def epoch(self) -> None:
         self.net.train()
         warmup = torch.optim.lr_scheduler.LinearLR(self.optimizer, 1e-3, total_iters=self.batches - 1)
         for samples in islice(self.loader, self.batches):
-            images, targets = [image for image, _ in samples], [target for _, target in samples]
-            losses = self.net(images, targets)
-            loss = sum(losses.values())
-            if not math.isfinite(loss.item()):
-                raise RuntimeError(f"the loss is {loss.item()}")
+            loss = self.step(samples)
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
             warmup.step()
-            self.log.append({name: value.item() for name, value in losses.items()})
         with tempfile.TemporaryFile() as file:
             kept = {"model": self.net, "optimizer": self.optimizer, "lr_scheduler": warmup}
             torch.save({name: part.state_dict() for name, part in kept.items()}, file)

@@ -282,8 +282,28 @@ class CandidateDetector(Detector, Protocol):
 class ProposalDetector(Detector, Protocol):
     """A detector that judges regions which something else proposes; `detect` is for where it has a proposer itself."""
 
-    def detect_among(self, images: Tensor, proposals: list[Tensor]) -> list[Detections]:
-        """As `detect`, among the proposals (P, 4) of each image, in pixels of `images`."""
+    def detect_among(
+        self, images: Tensor, proposals: list[Tensor], sizes: Sequence[tuple[int, int]]
+    ) -> list[Detections]:
+        """As `detect`, among the proposals (P, 4) of each image, in pixels of `images`, cut to sizes (H, W)."""
+        ...
+
+
+@runtime_checkable
+class PaddedDetector(Detector, Protocol):
+    """A detector that can be told how much of each image is picture, so that it finds nothing in the padding."""
+
+    def detect_in(self, images: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
+        """As `detect`, in the upper left (H, W) of each image: boxes are cut to it before the best are chosen."""
+        ...
+
+
+@runtime_checkable
+class ContinuingNet(Protocol):
+    """A net of which parts may have to come from another run's checkpoint."""
+
+    def check_begun(self) -> None:
+        """A `ValueError` that names the option, where they have not."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""The one exception that ends a command with a message instead of a traceback."""
+"""The one exception that ends a command with a message instead of a traceback, and what others mean."""
 
 
 class UserError(Exception):
@@ -7,3 +7,11 @@ class UserError(Exception):
 
 class TrainingWarning(UserWarning):
     """Settings or results that are allowed but hardly meant: a schedule beyond the run's end, a collapsed posterior."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, of a GPU or of the machine: torch has a class of its own for the first only."""
+    names = {kind.__name__ for kind in type(error).__mro__}  # by name, for importing torch takes seconds
+    return bool(names & {"MemoryError", "OutOfMemoryError"}) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "lightning_cv"
 
 LEVELS = [
     {"__init__", "contracts", "errors", "interrupts", "replaced"},
-    {"ops"},
+    {"ops", "locks"},
     {"models", "metrics", "datasets", "viz", "transforms", "tracking", "schedules", "scalars"},
     {"tasks", "datamodules", "callbacks", "checkpoints"},
     {"tools"},

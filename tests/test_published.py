@@ -1,11 +1,12 @@
 """Nets of published size are built without memory and have the parameters that the papers or releases say.
 
-Those of segmentation also stand whole: every other part of the experiment is built, and (slow) one step is trained.
+Those of segmentation also stand whole: every other part of the experiment is built, and (slow) one step is trained, as
+it is of the two-stage detectors.
 """
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -15,9 +16,12 @@ from jsonargparse import ArgumentParser
 
 from lightning_cv.cli.experiments import experiment_name, read_yaml, with_bases
 from lightning_cv.cli.fit import launch
+from lightning_cv.contracts import DetectionTarget
 from lightning_cv.datamodules.voc import VOCSegmentationDataModule
 from lightning_cv.datasets.drawn import draw_scene, scene_seed
-from lightning_cv.tasks import SegModule
+from lightning_cv.models import FasterRCNN
+from lightning_cv.tasks import InstanceSegModule, SegModule, TwoStageDetector
+from lightning_cv.tasks.base import Task
 
 COUNTS = {
     # VGG-16's 14,714,688 convolutions, fc6 and fc7 as convolutions, scores, and a filter for each pair of classes
@@ -83,6 +87,7 @@ def test_published_figures_of_voc_2007_are_means_of_eleven_points(name: str) -> 
     assert "11-point" in files[-1]["target"]["source"]
 
 
+T = TypeVar("T", bound=Task)
 SEGMENTATION = [path for path in EXPERIMENTS if path.match("segmentation/*_voc.yaml") and is_installed(path)]
 LISTS = {
     "VOCdevkit/VOC2011/ImageSets/Segmentation/val": "a b c",
@@ -102,15 +107,15 @@ def settings_of(path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
     return yaml.safe_load(capsys.readouterr().out)
 
 
-def task_of(settings: Any) -> SegModule:
+def task_of(settings: Any, kind: type[T]) -> T:
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(SegModule, "model")
+    parser.add_subclass_arguments(kind, "model")
     task = parser.instantiate(parser.parse_object({"model": settings["model"]})).model
-    assert isinstance(task, SegModule)
+    assert isinstance(task, kind)
     return task
 
 
-def optimizer_of(task: SegModule) -> torch.optim.Optimizer:
+def optimizer_of(task: Task) -> torch.optim.Optimizer:
     """The experiment's, its rates as they are where the schedule is 1."""
     task.schedule = None
     optimizer = task.configure_optimizers()
@@ -125,7 +130,7 @@ def test_every_part_of_a_published_segmentation_is_built(
     monkeypatch.setenv("LIGHTNING_CV_DATA", str(tmp_path))
     settings = settings_of(path, capsys)
     with torch.device("meta"):
-        task = task_of(settings)
+        task = task_of(settings, SegModule)
     rates = {group["lr"] / task.optimizer([torch.zeros(1)]).defaults["lr"] for group in optimizer_of(task).param_groups}
     assert rates == ({1.0, 2.0} if "fcn" in path.stem else {1.0})
     for file, ids in LISTS.items():
@@ -145,7 +150,7 @@ def test_a_published_segmentation_trains_a_step(stem: str, capsys: pytest.Captur
     """On one drawn image; for DeconvNet its mirror image, too: batch normalisation of a single cell needs two."""
     (path,) = (path for path in SEGMENTATION if path.stem == stem)
     torch.manual_seed(0)
-    task = task_of(settings_of(path, capsys))
+    task = task_of(settings_of(path, capsys), SegModule)
     optimizer = optimizer_of(task)
     scene = draw_scene(scene_seed(0, "train", 0), 224)
     image = torch.from_numpy(scene.image).permute(2, 0, 1) / 255
@@ -166,3 +171,78 @@ def test_a_published_segmentation_trains_a_step(stem: str, capsys: pytest.Captur
     optimizer.step()
     assert weights
     assert [name for name, value in weights.items() if torch.equal(value, parameters[name].flatten()[:1000])] == []
+
+
+def experiment(name: str) -> Path:
+    (path,) = (path for path in EXPERIMENTS if experiment_name(path) == name)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("stem", "steps", "tenth_from", "images", "difficult"),
+    [  # Girshick 2015, sections 4.2 and 5.3; end-to-end solver of Ren et al. 2015 and the VOC reader of its code
+        ("fast_rcnn_vgg16_voc", 40_000, 30_000, 2, True),
+        ("fast_rcnn_vgg16_voc0712", 60_000, 30_000, 2, True),
+        ("faster_rcnn_vgg16_voc", 70_000, 50_000, 2, False),
+        ("faster_rcnn_vgg16_voc0712", 110_000, 80_000, 2, False),
+    ],
+)
+def test_published_two_stage_recipes_count_as_their_solvers_do(
+    stem: str, steps: int, tenth_from: int, images: int, difficult: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Caffe's iterations are ours: steps of the optimizer, each of all the images between two of them."""
+    settings = settings_of(experiment(f"detection/{stem}"), capsys)
+    trainer, data = settings["trainer"], settings["data"]["init_args"]
+    assert trainer["max_steps"] == steps
+    assert data["batch_size"] * trainer["accumulate_grad_batches"] == images
+    assert data["keep_difficult"] is difficult
+    with torch.device("meta"):
+        task = task_of(settings, TwoStageDetector)
+    assert task.schedule is not None
+    factors = [task.schedule(step / steps) for step in (0, tenth_from - 1, tenth_from + 1, steps - 1)]
+    assert factors == pytest.approx([1, 1, 0.1, 0.1])
+
+
+@pytest.mark.parametrize("name", ["detection/faster_rcnn_r50_fpn_coco", "instance/mask_rcnn_r50_fpn_coco"])
+def test_published_pyramids_see_whole_cells(name: str) -> None:
+    """Detectron2 and torchvision pad batches to multiples of 32."""
+    assert net_block(experiment(name))["init_args"]["features"]["init_args"]["backbone"]["init_args"]["multiple"] == 32
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("detection/faster_rcnn_vgg16_voc", TwoStageDetector), ("instance/mask_rcnn_r50_fpn_coco", InstanceSegModule)],
+)
+def test_a_published_two_stage_detector_trains_a_step(
+    name: str, kind: type[TwoStageDetector], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On one drawn image of an odd size."""
+    torch.manual_seed(0)
+    task = task_of(settings_of(experiment(name), capsys), kind)
+    optimizer = optimizer_of(task)
+    assert isinstance(task.net, FasterRCNN)
+    scene = draw_scene(scene_seed(0, "train", 0), 224)
+    image = torch.from_numpy(scene.image).permute(2, 0, 1)[None, :, :200] / 255
+    kept = torch.from_numpy(scene.boxes[:, 3] <= 200)
+    assert kept.any()
+    target: DetectionTarget = {
+        "image_id": "drawn",
+        "boxes": torch.from_numpy(scene.boxes).float()[kept],
+        "labels": torch.from_numpy(scene.labels)[kept],
+        "difficult": torch.zeros(int(kept.sum()), dtype=torch.bool),
+        "original_size": (200, 224),
+        "masks": torch.from_numpy(scene.instance_masks)[kept, :200],
+    }
+    losses = task.net.train().losses(image, [target])
+    # scores begin near zero: object or not is a coin's toss, and the classes are as likely as background
+    assert losses["rpn_objectness"].item() == pytest.approx(math.log(2), rel=0.1)
+    assert losses["classifier"].item() == pytest.approx(math.log(task.net.num_classes + 1), rel=0.3)
+    torch.stack(list(losses.values())).sum().backward()
+    parameters = {name: value for name, value in task.net.named_parameters() if value.requires_grad}
+    assert all(value.grad is not None and value.grad.isfinite().all() for value in parameters.values())
+    weights = {name: value.flatten()[:1000].clone() for name, value in parameters.items() if name.endswith(".weight")}
+    optimizer.step()
+    assert [name for name, value in weights.items() if torch.equal(value, parameters[name].flatten()[:1000])] == []
+    found = task.eval().predict_step(image)
+    assert all((one["boxes"] <= torch.tensor([224.0, 200, 224, 200])).all() for one in found)

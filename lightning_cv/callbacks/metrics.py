@@ -306,7 +306,7 @@ class LocalizationMetrics(EvaluationMetrics[LocalizationAccuracy]):
             if len(target["labels"]) != 1:
                 raise ValueError(
                     f"image {target['image_id']} has {len(target['labels'])} objects; localization is of one object an "
-                    "image: set data.single_object"
+                    "image: set data.single_object (drawn scenes: data.max_objects=1)"
                 )
         guesses = [(found["boxes"][:1], found["labels"][:1]) for found in outputs["preds"]]
         metric.update(

@@ -2,50 +2,49 @@
 
 import argparse
 import json
+import math
+import os
+import platform
 import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import yaml
 
-from lightning_cv.cli.experiments import find_experiment, read_yaml
+from lightning_cv.cli.compare_plan import Plan, System, data_module, folder_of, read_plan
+from lightning_cv.cli.experiments import read_yaml
 from lightning_cv.cli.run_folder import CHECKPOINTS, RunLock, write_json
-from lightning_cv.errors import UserError
+from lightning_cv.errors import UserError, is_out_of_memory
 
 if TYPE_CHECKING:  # `--help` shall not wait for them
     from lightning_cv.contracts import DetectionSample
     from lightning_cv.datamodules.base import DetectionDataModule
+    from lightning_cv.datasets.proposals import Entry
     from lightning_cv.datasets.selective_search import SelectiveSearch
+    from lightning_cv.tasks import DetectionTask
     from lightning_cv.viz.timeline import Cost
 
 EPILOG = """FILE holds `data`, as an experiment has it; `proposals`, settings of selective search; and `systems`, by
 name: `experiment`, `settings` (dotted keys) and `needs_proposals`. Seconds to train count selective search on the
-training pictures where a system needs it, seconds a picture selective search on that picture. Disk is what training
-keeps of pictures: proposals and features. A call that was stopped goes on where it was; another FILE needs another
-folder."""
+training pictures where a system needs it, seconds a picture selective search on that picture; a picture's clock covers
+resizing or warping it and the net, not reading the file. Disk is what training keeps of pictures: proposals and
+features. All run on one device, the first GPU where there is one; selective search on the CPU. A call that was stopped
+goes on where it was; another FILE or another device needs another folder."""
 
-SPECIFICATION = "compare.yaml"
+SPECIFICATION, DEVICE = "compare.yaml", "device.txt"
 PROPOSALS = "proposals"
 
 
-class System(NamedTuple):
-    """One of those that are compared."""
+class Searched(TypedDict):
+    """A picture in which selective search was made."""
 
-    name: str
-    experiment: Path
-    settings: Mapping[str, Any]  # Any: settings of all kinds
-    needs_proposals: bool
-
-
-class Plan(NamedTuple):
-    """A file of a comparison."""
-
-    data: dict[str, Any]  # Any: settings of all kinds
-    search: dict[str, Any]
-    systems: list[System]
+    split: str
+    image_id: str
+    seconds: float
+    entry: "Entry"
 
 
 def main(argv: list[str]) -> int:
@@ -65,44 +64,17 @@ def main(argv: list[str]) -> int:
 
     from lightning_cv.viz.timeline import cost_bars, cost_table
 
+    device = _device(options.out)
     costs = compare(plan, options.out)
-    write_json(options.out / "results.json", [{"system": name, **cost._asdict()} for name, cost in costs.items()])
-    (options.out / "table.md").write_text(cost_table(costs))
-    Image.fromarray(cost_bars(costs)).save(options.out / "figure.png")
+    rows = [{"system": name, "device": device, **cost._asdict()} for name, cost in costs.items()]
+    write_json(options.out / "results.json", rows)
+    (options.out / "table.md").write_text(cost_table(costs, device))
+    Image.fromarray(cost_bars(costs, device)).save(options.out / "figure.png")
     if options.json:
         print((options.out / "results.json").read_text())
     else:
-        print(f"{cost_table(costs)}\nfigure: {options.out / 'figure.png'}")
+        print(f"{cost_table(costs, device)}\nfigure: {options.out / 'figure.png'}")
     return 0
-
-
-def read_plan(path: Path) -> Plan:
-    """What a file asks for.
-
-    Raises:
-        UserError: naming the file and the key that is missing, unknown or of another kind.
-    """
-    content = read_yaml(path)
-    _refuse_other_keys(content, {"data": dict, "proposals": dict, "systems": dict}, str(path))
-    systems = []
-    for name, entry in content["systems"].items():
-        place = f"{path}: systems.{name}"
-        if not isinstance(entry, dict):
-            raise UserError(f"{place} must be a mapping with an experiment")
-        whole: dict[str, Any] = {"settings": {}, "needs_proposals": False} | entry
-        _refuse_other_keys(whole, {"experiment": str, "settings": dict, "needs_proposals": bool}, place)
-        systems.append(System(name, find_experiment(whole["experiment"]), whole["settings"], whole["needs_proposals"]))
-    if not systems:
-        raise UserError(f"{path}: systems is empty: there is nothing to compare")
-    return Plan(content["data"], content["proposals"], systems)
-
-
-def _refuse_other_keys(content: Mapping[str, Any], kinds: Mapping[str, type], place: str) -> None:
-    if other := [key for key in content if key not in kinds]:
-        raise UserError(f"{place}: unknown key {other[0]!r}; known are {', '.join(kinds)}")
-    for key, kind in kinds.items():
-        if not isinstance(content.get(key), kind):
-            raise UserError(f"{place}: {key} must be there, as a {kind.__name__}; it is {content.get(key)!r}")
 
 
 def _begin(folder: Path, content: Mapping[str, Any]) -> None:
@@ -112,8 +84,28 @@ def _begin(folder: Path, content: Mapping[str, Any]) -> None:
         if read_yaml(place) != content:
             raise UserError(f"{place} is of another comparison: name another --out, or remove {folder}")
         return
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"{folder} holds files that are no comparison: choose a new or empty folder")
     folder.mkdir(parents=True, exist_ok=True)
     place.write_text(yaml.safe_dump(dict(content), sort_keys=False))
+
+
+def _device(folder: Path) -> str:
+    """The name of what all systems run on.
+
+    Raises:
+        UserError: earlier calls ran on something else.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    cpu = f"{platform.processor() or platform.machine()} CPU with {threads} thread{'s' if threads > 1 else ''}"
+    name, place = torch.cuda.get_device_name(0) if torch.cuda.is_available() else cpu, folder / DEVICE
+    if not place.is_file():
+        place.write_text(f"{name}\n")
+    elif (before := place.read_text().strip()) != name:
+        raise UserError(f"{folder} is of another device, {before}; this is {name}: name another --out")
+    return name
 
 
 def compare(plan: Plan, folder: Path) -> "dict[str, Cost]":
@@ -125,14 +117,14 @@ def compare(plan: Plan, folder: Path) -> "dict[str, Cost]":
         search = SelectiveSearch(**plan.search)
     except (TypeError, ValueError) as error:
         raise UserError(f"proposals: {error}") from error
-    datamodule = _data(plan)
+    datamodule = data_module(plan)
     datamodule.prepare_data()
     with RunLock(folder):
         searched = _searched(search, datamodule, folder) if any(one.needs_proposals for one in plan.systems) else None
         costs = {}
         for number, system in enumerate(plan.systems, start=1):
             print(f"[{number}/{len(plan.systems)}] {system.name}", file=sys.stderr, flush=True)
-            place = folder / system.name.lower().replace(" ", "_")
+            place = folder / folder_of(system.name)
             needed = searched if system.needs_proposals else None
             settings = _settings_file(plan, folder, with_proposals=system.needs_proposals)
             train = _rcnn if system.experiment.parent.name == "rcnn" else _detector
@@ -148,17 +140,6 @@ def compare(plan: Plan, folder: Path) -> "dict[str, Cost]":
     return costs
 
 
-def _data(plan: Plan) -> "DetectionDataModule":
-    from jsonargparse import ArgumentParser
-
-    from lightning_cv.datamodules.base import DetectionDataModule
-
-    parser = ArgumentParser(exit_on_error=False, parser_mode="omegaconf+")
-    parser.add_subclass_arguments(DetectionDataModule, "data")
-    found: DetectionDataModule = parser.instantiate(parser.parse_object({"data": plan.data})).data
-    return found
-
-
 def _settings_file(plan: Plan, folder: Path, *, with_proposals: bool) -> Path:
     """The data of all systems as a file of settings, to be read after an experiment's."""
     data = {"class_path": plan.data["class_path"], "init_args": dict(plan.data.get("init_args", {}))}
@@ -171,22 +152,18 @@ def _settings_file(plan: Plan, folder: Path, *, with_proposals: bool) -> Path:
 
 def _searched(search: "SelectiveSearch", datamodule: "DetectionDataModule", folder: Path) -> dict[str, float]:
     """Selective search on both splits: seconds of the training split, seconds a test picture, bytes."""
-    from lightning_cv.datasets.proposals import add_picture, add_to_index, begin
+    from lightning_cv.datasets.proposals import add_to_index, begin, refuse_other_cache
 
     place, told = folder / PROPOSALS, folder / "proposals.json"
     if told.is_file():
         return _read(told)
-    if place.is_dir():  # of a call that was stopped: pictures searched then have no seconds
-        shutil.rmtree(place)
-    begin(place, search.settings)
-    seconds: dict[str, list[float]] = {"train": [], "test": []}
-    for split, taken in seconds.items():
-        entries = {}
-        for sample in _all(datamodule, split, f"selective search, {split}"):
-            began = time.perf_counter()
-            entries[sample["image_id"]] = add_picture(place, sample["image"], search)
-            taken.append(time.perf_counter() - began)
-        add_to_index(place, entries)
+    refuse_other_cache(place, search.settings)
+    place.mkdir(exist_ok=True)
+    with RunLock(place):
+        begin(place, search.settings)
+        rows = _search_all(search, datamodule, place, folder / "proposals.jsonl")
+        add_to_index(place, {row["image_id"]: row["entry"] for row in rows})
+    seconds = {split: [row["seconds"] for row in rows if row["split"] == split] for split in ("train", "test")}
     found = {
         "train_seconds": sum(seconds["train"]),
         "picture_seconds": sum(seconds["test"]) / len(seconds["test"]),
@@ -194,6 +171,38 @@ def _searched(search: "SelectiveSearch", datamodule: "DetectionDataModule", fold
     }
     write_json(told, found)
     return found
+
+
+def _search_all(
+    search: "SelectiveSearch", datamodule: "DetectionDataModule", place: Path, kept: Path
+) -> list[Searched]:
+    """Search the pictures of which no line of a file says how long it took, and add a line for each; all lines."""
+    from lightning_cv.datasets import proposals
+
+    there = {(row["split"], row["image_id"]): row for row in _whole_lines(kept)}
+    rows = []
+    with kept.open("a") as lines:
+        for split in ("train", "test"):
+            for sample in _all(datamodule, split, f"selective search, {split}"):
+                key, row = proposals.picture_key(sample["image"]), there.get((split, sample["image_id"]))
+                if row is None or row["entry"]["key"] != key:
+                    proposals.place(place, key).unlink(missing_ok=True)  # of a call that was killed before its line
+                    began = time.perf_counter()
+                    entry = proposals.add_picture(place, sample["image"], search)
+                    seconds = time.perf_counter() - began
+                    row = {"split": split, "image_id": sample["image_id"], "seconds": seconds, "entry": entry}
+                    print(json.dumps(row), file=lines, flush=True)
+                rows.append(row)
+    return rows
+
+
+def _whole_lines(file: Path) -> list[Searched]:
+    """The lines of a file, from which the last is cut away where a kill left half of it."""
+    content = file.read_bytes() if file.is_file() else b""
+    whole = content[: content.rfind(b"\n") + 1]
+    if len(whole) < len(content):
+        os.truncate(file, len(whole))
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 def _all(datamodule: "DetectionDataModule", split: str, doing: str) -> "Iterator[DetectionSample]":
@@ -209,6 +218,8 @@ def _rcnn(system: System, settings: Path, place: Path) -> dict[str, float]:
     """R-CNN in all its stages."""
     from lightning_cv.cli import rcnn
 
+    if not (place / "settings.json").is_file():
+        _clear(place)
     argv = ["--config", str(system.experiment), "--config", str(settings), *_options(system), "--out", str(place)]
     results, _ = rcnn.run(argv)
     return {
@@ -222,19 +233,21 @@ def _rcnn(system: System, settings: Path, place: Path) -> dict[str, float]:
 def _detector(system: System, settings: Path, place: Path) -> dict[str, float]:
     """A detector that `fit` trains."""
     from lightning_cv.cli.fit import launch
+    from lightning_cv.cli.record import RESULTS
     from lightning_cv.cli.resume import resume
 
     told, last = place / "cost.json", place / CHECKPOINTS / "last.ckpt"
     if told.is_file():
         return _read(told)
-    if last.is_file():
-        resume(place)
+    if any((place / CHECKPOINTS).glob("*.ckpt")):
+        if not (place / RESULTS).is_file():
+            resume(place)
     else:
-        argv = ["--config", str(system.experiment), "--config", str(settings), *_options(system)]
-        launch("fit", [*argv, "--run_dir", str(place), "--trainer.enable_model_summary=false"])
+        _clear(place)
+        launch("fit", [*_arguments(system, settings), "--run_dir", str(place)])
     tested = launch("test", ["--ckpt", str(last)])
     found = {
-        "train_seconds": _read(place / "results.json")["seconds"],
+        "train_seconds": _read(place / RESULTS)["seconds"],
         "picture_seconds": _picture_seconds(last),
         "bytes_on_disk": 0.0,
         "map_50": tested.metrics["test/map_50"],
@@ -243,25 +256,65 @@ def _detector(system: System, settings: Path, place: Path) -> dict[str, float]:
     return found
 
 
+def _clear(place: Path) -> None:
+    """Remove what a call left that was killed before there was anything to go on from.
+
+    Raises:
+        UserError: another process is at work there.
+    """
+    if place.is_dir():
+        with RunLock(place):
+            shutil.rmtree(place)
+
+
+def _arguments(system: System, settings: Path) -> list[str]:
+    """What `fit` is told of a system, and to use one device, that of R-CNN."""
+    import torch
+
+    where = ["--trainer.accelerator=" + ("gpu" if torch.cuda.is_available() else "cpu"), "--trainer.devices=1"]
+    files = ["--config", str(system.experiment), "--config", str(settings)]
+    return [*files, *_options(system), *where, "--trainer.enable_model_summary=false"]
+
+
 def _picture_seconds(checkpoint: Path) -> float:
-    """Mean seconds to prepare and look at one test picture, read already, its proposals found already."""
+    """Mean seconds to prepare and look at one test picture, read already, its proposals found already.
+
+    The clock is that of R-CNN's detections. The first picture warms up; one for which memory runs out does not count.
+    """
     import torch
 
     from lightning_cv.cli.predictor import load_model
-    from lightning_cv.contracts import Draw
     from lightning_cv.datamodules.base import DetectionDataModule
     from lightning_cv.tasks import DetectionTask
 
-    model = load_model(checkpoint, "cpu")
+    model = load_model(checkpoint, "auto")
     task, datamodule = model.task, model.datamodule
     if not isinstance(task, DetectionTask) or not isinstance(datamodule, DetectionDataModule):
         raise UserError(f"{checkpoint} is of no detector: only detectors can be compared")
-    pictures = datamodule.test_set()
-    began = time.perf_counter()
+    pictures, seconds = datamodule.samples("test"), []
     with torch.inference_mode():
-        for row in range(len(pictures)):
-            task.detections(pictures[[Draw(0, row, row)]])
-    return (time.perf_counter() - began) / len(pictures)
+        for row in (0, *range(len(pictures))):
+            sample = pictures[row]
+            try:
+                seconds.append(_seconds_of(sample, task, datamodule))
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+    return sum(seconds[1:]) / len(seconds[1:]) if seconds[1:] else math.nan
+
+
+def _seconds_of(sample: "DetectionSample", task: "DetectionTask", datamodule: "DetectionDataModule") -> float:
+    """Seconds until all is found in one picture."""
+    import torch
+
+    from lightning_cv.datamodules.batches import collate_detection
+
+    began = time.perf_counter()
+    batch = collate_detection([datamodule.eval_transform(sample, 0)])
+    task.detections(datamodule.transfer_batch_to_device(batch, task.device, 0))
+    if task.device.type == "cuda":
+        torch.cuda.synchronize(task.device)
+    return time.perf_counter() - began
 
 
 def _options(system: System) -> list[str]:

@@ -16,6 +16,8 @@ from lightning_cv.cli.experiments import read_yaml
 _TOP = ("seed_everything", "trainer", "model", "data", "base", "target", "ckpt", "runs", "run_dir", "config")
 _OF_EVALUATIONS = ("save-predictions", "save-format")
 """Options of `validate` and `test` alone, which no file holds."""
+_ELSEWHERE = {"recipe": "rcnn", "systems": "compare", "model": "fit", "trainer": "fit"}
+"""Sections by which a file of another verb is known."""
 
 
 class Setting(NamedTuple):
@@ -26,33 +28,41 @@ class Setting(NamedTuple):
     value: Any  # any value YAML can hold
 
 
-def explain(argv: list[str], message: str) -> str:
+def explain(
+    argv: list[str],
+    message: str,
+    top: tuple[str, ...] = _TOP + _OF_EVALUATIONS,
+    sections: Mapping[str, str] | None = None,
+) -> str:
     """At most five lines on why `argv` did not parse.
 
     Args:
         argv: the arguments, each --config naming one file.
         message: the parser's own words, used where we do not find the slip ourselves.
+        top: the sections and options that the verb knows.
+        sections: class path of those that are always of one class.
     """
     sources = [list(_of_file(Path(file))) for file in _config_files(argv)] + [list(_of_options(argv))]
-    classes: dict[str, str] = {}
+    classes: dict[str, str] = dict(sections or {})
     for source in sources:  # in the order in which later ones win: a key is checked under the class it was written for
         classes |= _classes(source, classes)
         for setting in source:
             names_class = setting.key.endswith(".class_path") or classes.get(setting.key) == setting.value
             if names_class and (problem := _class_problem(str(setting.value))):
                 return f"{setting.where}: {setting.key}: {problem}"
-            if unknown := _unknown(setting.key, classes):
+            if unknown := _unknown(setting.key, classes, top):
                 return f"{setting.where}: {unknown}"
     return _shortened(message, [setting for source in sources for setting in source])
 
 
-def unknown_section(argv: list[str]) -> str | None:
+def unknown_section(argv: list[str], top: tuple[str, ...] = _TOP) -> str | None:
     """What is wrong with the files' top level, or None: the parser passes over an unknown section that is empty."""
-    for file in _config_files(argv):
-        for setting in _of_file(Path(file)):
-            if "." not in setting.key and setting.key not in _TOP:
-                return f"{setting.where}: {_no_such(setting.key, '', _TOP)}"
-    return None
+    settings = [setting for file in _config_files(argv) for setting in _of_file(Path(file))]
+    unknown = [setting for setting in settings if "." not in setting.key and setting.key not in top]
+    for setting in unknown:
+        if verb := _ELSEWHERE.get(setting.key):
+            return f"{setting.where}: {setting.key}: the file is one for `lightning-cv {verb}`"
+    return f"{unknown[0].where}: {_no_such(unknown[0].key, '', top)}" if unknown else None
 
 
 def _classes(source: list[Setting], known: dict[str, str]) -> dict[str, str]:
@@ -134,12 +144,12 @@ def _class_problem(class_path: str) -> str | None:
     return None
 
 
-def _unknown(key: str, classes: dict[str, str]) -> str | None:
+def _unknown(key: str, classes: dict[str, str], sections: tuple[str, ...]) -> str | None:
     """What is wrong with a key: "no key a.b; did you mean a.c?", or None."""
     parent, _, leaf = key.rpartition(".")
     top = key.partition(".")[0]
-    if top not in _TOP + _OF_EVALUATIONS:
-        return _no_such(top, "", _TOP + _OF_EVALUATIONS)
+    if top not in sections:
+        return _no_such(top, "", sections)
     if not parent or leaf in ("class_path", "dict_kwargs") or leaf.isdigit():
         return None
     valid = _keys_of(parent, classes)

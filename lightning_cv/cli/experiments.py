@@ -32,7 +32,8 @@ def find_experiment(name: str) -> Path:
             return place
     from difflib import get_close_matches  # needed only on the way out
 
-    known = [experiment_name(path) for path in experiment_files(shipped_experiments())]
+    shipped = shipped_experiments()
+    known = [experiment_name(path) for path in (*experiment_files(shipped), *staged_experiments(shipped))]
     near = get_close_matches(name.removesuffix(".yaml").removeprefix("experiments/"), known, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise UserError(f"no experiment file {name}{hint}\n`lightning-cv list` names all experiments")
@@ -42,6 +43,11 @@ def experiment_files(root: Path) -> list[Path]:
     """All experiments below `root`: every YAML that is neither a base nor a sweep nor of another verb than `fit`."""
     found = (path for path in root.glob("*/*.yaml") if path.parent.name not in ("_base", "sweeps", "rcnn"))
     return sorted(path for path in found if not path.stem.endswith("_timeline"))
+
+
+def staged_experiments(root: Path) -> list[Path]:
+    """All experiments of `lightning-cv rcnn` below `root`."""
+    return sorted(root.glob("rcnn/*.yaml"))
 
 
 def experiment_name(path: Path) -> str:

@@ -5,7 +5,6 @@ import os
 import shutil
 import sys
 import tempfile
-import time
 import traceback
 import warnings
 from argparse import ArgumentError
@@ -83,6 +82,7 @@ class ExperimentCLI(LightningCLI):
 
     run_dir: Path
     settings: Settings
+    clock: record.WallClock
     made_here = False
     """Whether this process made the run's folder, and may take it away."""
     throw_away = False
@@ -207,11 +207,11 @@ class ExperimentCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # Any: Lightning's signature
         """The trainer, with what every run of ours has: counted randomness, settings in checkpoints, atomic writes."""
-        config = {**self.config_init.trainer, **kwargs}
+        config, self.clock = {**self.config_init.trainer, **kwargs}, record.WallClock(self.run_dir)
         config["callbacks"] = [
             *_as_list(config["callbacks"]),
             CounterRandomness(self.config.seed_everything),
-            record.RunRecord(self.settings),
+            record.RunRecord(self.settings, self.clock),
         ]
         if (folder := self.config.get("save_predictions")) is not None:
             config["callbacks"].append(SavePredictions(folder, self.config.save_format or "auto"))
@@ -302,7 +302,7 @@ def _launch(
 
 
 def _run(cli: ExperimentCLI, ckpt: Path | None) -> Launched:
-    trainer, first, begun, failed = cli.trainer, run_folder.is_first_process(), time.perf_counter(), True
+    trainer, first, failed = cli.trainer, run_folder.is_first_process(), True
     started_by_lightning = not first and run_folder.SHARED_RUN in os.environ
     try:
         with run_folder.RunLock(cli.run_dir) if first else nullcontext():
@@ -337,7 +337,7 @@ def _run(cli: ExperimentCLI, ckpt: Path | None) -> Launched:
             cli.discard()
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     if first:
-        record.end(cli.run_dir, metrics, time.perf_counter() - begun)
+        record.end(cli.run_dir, metrics, cli.clock.seconds())
         if cli.config_init.target is not None:
             print(cli.config_init.target.verdict(metrics), end="")
     if cli.throw_away:

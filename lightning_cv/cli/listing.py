@@ -5,7 +5,14 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lightning_cv.cli.experiments import experiment_files, experiment_name, read_yaml, shipped_experiments, with_bases
+from lightning_cv.cli.experiments import (
+    experiment_files,
+    experiment_name,
+    read_yaml,
+    shipped_experiments,
+    staged_experiments,
+    with_bases,
+)
 
 
 class Experiment(NamedTuple):
@@ -41,8 +48,9 @@ def main(argv: list[str]) -> int:
 
 def all_experiments() -> list[Path]:
     """The experiments of ./experiments, where there are any, and those of the package that have no namesake there."""
-    found = {experiment_name(path): path for path in experiment_files(shipped_experiments())}
-    found |= {experiment_name(path): path for path in experiment_files(Path("experiments"))}
+    found: dict[str, Path] = {}
+    for root in (shipped_experiments(), Path("experiments")):
+        found |= {experiment_name(path): path for path in (*experiment_files(root), *staged_experiments(root))}
     return [found[name] for name in sorted(found)]
 
 
@@ -54,7 +62,7 @@ def describe(path: Path) -> Experiment:
     target = merged.get("target")
     return Experiment(
         name=experiment_name(path),
-        task=_class(merged.get("model")),
+        task=_class(merged["model"]) if "model" in merged else f"`lightning-cv {path.parent.name}`",
         data=_class(merged.get("data")).removesuffix("DataModule"),
         target=_target(target) if isinstance(target, dict) else "-",
         about=path.read_text().splitlines()[0].lstrip("# "),

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from importlib import import_module
 
 from lightning_cv import __version__, interrupts
-from lightning_cv.errors import UserError
+from lightning_cv.errors import UserError, is_out_of_memory
 
 VERBS = {
     "fit": ("train an experiment", "lightning_cv.cli.fit:fit"),
@@ -94,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
         if debug or not (isinstance(error, UserError | ValueError | OSError) or _is_a_slip(error)):
             raise
         print(f"lightning-cv {verb}: {message_of(error)}", file=sys.stderr)
-        if _named(error, "OutOfMemoryError"):
+        if is_out_of_memory(error) and verb in ("fit", "resume", "validate", "test"):
             print("lower --data.batch_size, and raise --trainer.accumulate_grad_batches as much", file=sys.stderr)
         if not isinstance(error, UserError):
             print("(--debug shows where)", file=sys.stderr)
@@ -103,11 +103,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _is_a_slip(error: BaseException) -> bool:
     """Whether a library says that it was asked for what cannot be; by name, for importing the classes takes seconds."""
-    return _named(error, "MisconfigurationException", "ArgumentError", "OutOfMemoryError")
-
-
-def _named(error: BaseException, *names: str) -> bool:
-    return bool(set(names) & {kind.__name__ for kind in type(error).__mro__})
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool(names & {"MisconfigurationException", "ArgumentError"}) or is_out_of_memory(error)
 
 
 def message_of(error: BaseException, lines: int = 4) -> str:

@@ -15,7 +15,7 @@ MARK = {"written_by": "lightning-cv predict"}
 
 
 def main(argv: list[str]) -> int:
-    """Predict on every image; 0 when all were read, 1 when some were not."""
+    """Predict on every image; 0 when all were looked at, 1 when some could not be read or did not fit into memory."""
     options = _parser().parse_args(argv)
     _refuse_foreign(options.images, options.out)
     files = [(file, name) for file, name in _images(options.images) if not _lies_in(file, options.out)]
@@ -23,11 +23,11 @@ def main(argv: list[str]) -> int:
         raise UserError(f"no images in {options.images} but those in --out {options.out}, which are results")
     from lightning_cv.cli.predictor import predict_all  # heavy, and not needed to refuse
 
-    unreadable = predict_all(files, options, MARK)
-    for line in unreadable:
+    skipped = predict_all(files, options, MARK)
+    for line in skipped:
         print(f"skipped {line}", file=sys.stderr)
-    print(f"{len(files) - len(unreadable)} of {len(files)} images -> {options.out}")
-    return 1 if unreadable else 0
+    print(f"{len(files) - len(skipped)} of {len(files)} images -> {options.out}")
+    return 1 if skipped else 0
 
 
 def _refuse_foreign(images: Path, out: Path) -> None:
@@ -86,6 +86,11 @@ def _parser() -> argparse.ArgumentParser:
         help="how to look at images instead of as the checkpoint says: a class path, or a YAML or JSON mapping with "
         "class_path and init_args as under model.inference of an experiment; null is once",
     )
+    parser.add_argument(
+        "--proposals", type=Path, metavar="DIR",
+        help="for a net that judges proposals of its data: a folder of `lightning-cv proposals build`, as whose "
+        "pictures these are searched (default: data.proposals of the checkpoint)",
+    )  # fmt: skip
     parser.add_argument("--min-score", type=float, default=0.01, help="lowest score that is written (default 0.01)")
     parser.add_argument("--show-score", type=float, default=0.3, help="lowest score that is drawn (default 0.3)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default auto)")

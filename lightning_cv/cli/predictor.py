@@ -5,7 +5,7 @@ import json
 import re
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_type_hints
 
 import numpy as np
 import torch
@@ -14,15 +14,16 @@ from jsonargparse import ArgumentParser, set_parsing_settings
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from rich.progress import track
+from torch import Tensor
 
 from lightning_cv.checkpoints import load_checkpoint
 from lightning_cv.cli.diagnose import constructor_words
 from lightning_cv.cli.settings import untrained
-from lightning_cv.contracts import Detections, FoundSegments, LabelMap, Placement
+from lightning_cv.contracts import DetectionBatch, Detections, FoundSegments, LabelMap, Placement
 from lightning_cv.datamodules.base import DataModule, DetectionDataModule
 from lightning_cv.datamodules.coco import CocoPanopticDataModule
 from lightning_cv.datasets.coco_results import PanopticEntry, box_rows, write_results, write_segments
-from lightning_cv.errors import UserError
+from lightning_cv.errors import UserError, is_out_of_memory
 from lightning_cv.metrics.detection import run_lengths
 from lightning_cv.ops.masks import masks_in_file_pixels
 from lightning_cv.ops.segments import in_file_pixels
@@ -34,6 +35,9 @@ from lightning_cv.viz.canvas import beside, picture
 from lightning_cv.viz.labels import tint_labels
 from lightning_cv.viz.masks import overlay, save_class_mask
 from lightning_cv.viz.panoptic import segments_picture
+
+if TYPE_CHECKING:  # only some nets need it
+    from lightning_cv.datasets.selective_search import SelectiveSearch
 
 set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
 
@@ -48,34 +52,40 @@ class Model(NamedTuple):
     label_map: LabelMap
     divided: list[PanopticEntry]
     """What panoptic predictions add to, an entry an image."""
+    search: "SelectiveSearch | None" = None
+    """Finds what a net judges that was trained on proposals of its data."""
 
 
 def predict_all(files: list[tuple[Path, str]], options: argparse.Namespace, mark: dict[str, str]) -> list[str]:
-    """Predict on files under their names into `options.out`; a line for each file that could not be read.
+    """Predict on files under their names into `options.out`; a line for each that was not read or did not fit memory.
 
     Args:
         files: each image and the name of its result.
         options: as `cli.predict` parses them.
         mark: what index.json says of itself, by which a later call knows the folder.
     """
+    from lightning_cv.cli.search import search_of
+
     model = load_model(options.ckpt, options.device, options.inference)
+    model = model._replace(search=search_of(model.task, model.datamodule, options.proposals))
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make the folder {options.out}: {error.strerror}") from error
     results: list[dict[str, Any]] = []
-    unreadable: list[str] = []
+    skipped: list[str] = []
     try:
         for number, (file, name) in enumerate(track(files, "predicting", disable=options.quiet), start=1):
-            try:
-                image = read_picture(file)
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-                unreadable.append(f"{file}: {error}")
+            rows = _predicted(model, file, number, name, options)
+            if not isinstance(rows, str):
+                results += rows
                 continue
-            results += _predict(model, image, number, name, file, options)
+            skipped.append(f"{file}: {rows}")
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()  # after memory ran out, pieces of other sizes
     finally:  # what was found stays, however it ends
         _write_index(model, results, files, options.out, mark)
-    return unreadable
+    return skipped
 
 
 def load_model(ckpt: Path, device: str = "auto", inference: str | None = None) -> Model:
@@ -171,13 +181,27 @@ def read_picture(file: Path) -> Picture:
         return np.array(picture.convert("RGB"))
 
 
+def _predicted(
+    model: Model, file: Path, number: int, name: str, options: argparse.Namespace
+) -> list[dict[str, Any]] | str:
+    """What `_predict` returns of a file; why there is nothing where it cannot be read or memory runs out."""
+    try:
+        try:
+            image = read_picture(file)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            return str(error)
+        return _predict(model, image, number, name, file, options)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return "out of memory"
+
+
 def _predict(
     model: Model, image: Picture, number: int, name: str, file: Path, options: argparse.Namespace
 ) -> list[dict[str, Any]]:
     """Predict one image, write its picture, return its rows of the machine-readable result."""
-    tensor = model.datamodule.prepare_image(image)
-    with torch.inference_mode():
-        output = model.task.predict_step(tensor[None].to(model.task.device))
+    tensor, output = _looked_at(model, image)
     place: Path = options.out / f"{name}.png"
     place.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(model.task, DetectionTask):
@@ -204,6 +228,19 @@ def _predict(
         return [{"image_id": number, "file_name": str(file), "mask": f"masks/{name}.png"}]
     Image.fromarray(beside([picture(tensor), picture(output[0])])).save(place)
     return [{"image_id": number, "file_name": str(file), "reconstruction": f"{name}.png"}]
+
+
+def _looked_at(model: Model, image: Picture) -> tuple[Tensor, Any]:  # Any: what the task's `predict_step` gives
+    """The tensor (C, h, w) of one image, and what the task says of a batch of it alone."""
+    with torch.inference_mode():
+        if model.search is None:
+            tensor = model.datamodule.prepare_image(image)
+            return tensor, model.task.predict_step(tensor[None].to(model.task.device))
+        assert isinstance(model.task, DetectionTask)
+        assert isinstance(model.datamodule, DetectionDataModule)
+        batch = model.datamodule.prepare_among(image, model.search(image))
+        moved: DetectionBatch = model.datamodule.transfer_batch_to_device(batch, model.task.device, 0)
+        return batch["images"][0], model.task.detections(moved)
 
 
 def _divide(

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,44 @@ from lightning_cv.cli.settings import Settings, as_tree
 from lightning_cv.datamodules.base import DataModule
 from lightning_cv.tasks.base import CHECKPOINT_KEY
 
+RESULTS = "results.json"
+
+
+class WallClock:
+    """Wall seconds of a run over all processes that worked at it one after the other, from when this one makes it.
+
+    Args:
+        folder: of the run. `keep` writes the seconds there, so that a kill loses none of those before it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.place = folder / run_folder.SECONDS
+        known = [_read(file).get("seconds", 0.0) for file in (self.place, folder / RESULTS)]
+        self.before, self.begun = max(known), time.perf_counter()  # after a run's end its results may be newer
+
+    def seconds(self) -> float:
+        """Until now."""
+        return round(self.before + time.perf_counter() - self.begun, 2)
+
+    def keep(self) -> None:
+        """Write the seconds until now; not in the results, for those say that a run is done."""
+        run_folder.write_json(self.place, {"seconds": self.seconds()})
+
 
 class RunRecord(Callback):
     """Keeps the run's settings in every checkpoint, so that it can be used without its folder, and says what the
     settings do not: checksums and classes of the data, parameters of the net, version and commit of the code.
 
-    The loggers are told, and `env.json` holds the same.
+    The loggers are told, and `env.json` holds the same. Whatever stops a training, its wall seconds up to the last
+    checkpoint or end of an epoch stay.
+
+    Args:
+        settings: of the run.
+        clock: of the run.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, clock: WallClock) -> None:
+        self.settings, self.clock = settings, clock
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """What is trained and validated on."""
@@ -45,6 +74,15 @@ class RunRecord(Callback):
         kept["settings"] = self.settings
         if trainer.state.fn == "fit":
             kept[processes.KEY] = processes.record(trainer)
+            self._keep_seconds(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the seconds until now."""
+        self._keep_seconds(trainer)
+
+    def _keep_seconds(self, trainer: Trainer) -> None:
+        if trainer.is_global_zero:
+            self.clock.keep()
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Find the place of a run that goes on with another number of processes, and say what that changes."""
@@ -95,11 +133,16 @@ def begin(folder: Path, settings: Settings, command: list[str], seed: int) -> No
 
 
 def end(folder: Path, metrics: Mapping[str, float], seconds: float) -> None:
-    """Write the last value of every metric, and the wall seconds, those before a resume included where known."""
-    place = folder / "results.json"
-    before: dict[str, float] = json.loads(place.read_text()) if place.exists() else {}
-    seconds = round(before.get("seconds", 0.0) + seconds, 2)
-    run_folder.write_json(place, {**before, **metrics, "seconds": seconds})
+    """Write the last value of every metric, and the wall seconds of the whole run."""
+    place = folder / RESULTS
+    run_folder.write_json(place, {**_read(place), **metrics, "seconds": seconds})
+    (folder / run_folder.SECONDS).unlink(missing_ok=True)  # the results have them
+
+
+def _read(place: Path) -> dict[str, float]:
+    """Figures by name; none where there is no file."""
+    content: dict[str, float] = json.loads(place.read_text()) if place.exists() else {}
+    return content
 
 
 def tell_loggers(trainer: Trainer, settings: Settings) -> None:

@@ -1,6 +1,5 @@
-"""One folder a run: where it lies, what it says of itself, and the lock that keeps a second process out."""
+"""One folder a run: where it lies and what it says of itself; `RunLock` keeps a second process out."""
 
-import fcntl
 import json
 import os
 import platform
@@ -12,12 +11,14 @@ import zlib
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 from lightning_cv.errors import UserError
+from lightning_cv.locks import LOCK, is_locked
+from lightning_cv.locks import RunLock as RunLock
 
 CONFIG, ENVIRONMENT, CHECKPOINTS = "config.yaml", "env.json", "checkpoints"
-METRICS, LOCK = "metrics.csv", ".lock"
+METRICS, SECONDS = "metrics.csv", "seconds.json"
 NOT_A_NUMBER, ERROR = "not_a_number*.json", "error.txt"
 SHARED_RUN = "LIGHTNING_CV_RUN_DIR"
 """Environment variable by which the first process of a distributed run tells the others its folder."""
@@ -101,7 +102,7 @@ def _is_unbegun(folder: Path) -> bool:
 def discard_unbegun(folder: Path) -> None:
     """Remove a run's folder in which no step was made; one that holds anything else than a start writes is kept."""
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if not names <= {CONFIG, ENVIRONMENT, CHECKPOINTS, METRICS, LOCK, "wandb"}:
+    if not names <= {CONFIG, ENVIRONMENT, CHECKPOINTS, METRICS, SECONDS, LOCK, "wandb"}:
         return
     if (folder / CHECKPOINTS).is_dir() and any((folder / CHECKPOINTS).iterdir()):
         return
@@ -155,27 +156,6 @@ def _job_id() -> str | None:
 def _is_one_of_several() -> bool:
     """Whether a launcher started more processes than this one, which look for the run in the folder of the job."""
     return any(int(os.environ.get(name) or 1) > 1 for name in ("SLURM_NTASKS", "WORLD_SIZE"))
-
-
-class RunLock:
-    """Held while a process works in a run's folder; the system lets go of it however the process ends."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / LOCK
-        self._file: IO[str] | None = None
-
-    def __enter__(self) -> "RunLock":
-        self._file = self.path.open("w")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.close()
-            raise UserError(f"another process is at work in {self.path.parent}") from None
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._file is not None
-        self._file.close()
 
 
 def environment(command: list[str], seed: int) -> dict[str, Any]:
@@ -238,19 +218,8 @@ def _git(place: str, *arguments: str) -> str | None:
 
 def state_of(folder: Path, is_done: bool) -> Literal["finished", "running", "stopped", "failed"]:
     """How the run of a folder stands; `is_done` says that it has results."""
-    if _is_locked(folder / LOCK):
+    if is_locked(folder):
         return "running"
     if is_done:
         return "finished"
     return "failed" if any(folder.glob(NOT_A_NUMBER)) or (folder / ERROR).exists() else "stopped"
-
-
-def _is_locked(lock: Path) -> bool:
-    try:
-        with lock.open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False

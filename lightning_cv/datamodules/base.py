@@ -238,6 +238,21 @@ class DetectionDataModule(DataModule):
         """The tensor (3, h, w) that evaluation would make of one RGB picture (H, W, 3)."""
         return self.eval_transform.image(image)
 
+    def prepare_among(self, image: NDArray[np.uint8], proposals: NDArray[np.float32], /) -> DetectionBatch:
+        """The batch that evaluation would make of one RGB picture (H, W, 3), its proposals (P, 4), and no objects.
+
+        Proposals are in pixels of the picture; those of the batch's target in pixels of its image (1, 3, h, w).
+        """
+        sample: DetectionSample = {
+            "image_id": "",
+            "image": image,
+            "boxes": np.zeros((0, 4), np.float32),
+            "labels": np.zeros(0, np.int64),
+            "difficult": np.zeros(0, np.bool_),
+            "proposals": proposals,
+        }
+        return collate_detection([self.eval_transform(sample, 0)])
+
     def placement(self, height: int, width: int) -> Placement:
         """Where that tensor shows a picture of this size."""
         return self.eval_transform.placement(height, width)

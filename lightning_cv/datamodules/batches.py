@@ -5,7 +5,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from lightning_cv.contracts import VOID, DetectionBatch, DetectionTarget, SegmentationBatch
-from lightning_cv.transforms import MEAN_COLOUR, PreparedDetection, PreparedMask
+from lightning_cv.transforms import PreparedDetection, PreparedMask
+
+MEAN = (0.485, 0.456, 0.406)
+"""Of ImageNet's images, red, green and blue, 0 to 1: most nets make exact zeros of it, with which torchvision pads."""
 
 
 def collate_detection(samples: list[PreparedDetection]) -> DetectionBatch:
@@ -31,7 +34,7 @@ def _padded(target: DetectionTarget, height: int, width: int) -> DetectionTarget
 
 def _canvas(images: int, height: int, width: int) -> Tensor:
     """Images (N, 3, H, W) of the mean colour."""
-    colour = torch.tensor(MEAN_COLOUR).view(3, 1, 1) / 255
+    colour = torch.tensor(MEAN).view(3, 1, 1)
     return colour.expand(images, 3, height, width).contiguous()
 
 

@@ -7,6 +7,7 @@ A cache is a folder:
 - `index.json` maps image ids to {"key", "height", "width", "boxes"}.
 
 Each file is written beside its place and then moved there: whatever stops a build, the next one goes on from there.
+Any number of processes may read a cache, one at a time writes it: a build holds the folder's `locks.RunLock`.
 A single file can stand for a folder: see `ops.proposal_file`.
 """
 
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 
 from lightning_cv.contracts import DetectionSample
 from lightning_cv.datasets.errors import DataError
+from lightning_cv.locks import LOCK
 from lightning_cv.ops.proposal_file import Listed, read_proposals, write_proposals
 
 Boxes = NDArray[np.float32]
@@ -206,19 +208,33 @@ def read_boxes(file: Path) -> Boxes:
 
 
 def begin(folder: Path, settings: Settings) -> None:
-    """Make a cache for boxes that are found so, or go on with one; refuses one of boxes that were found otherwise."""
+    """Make a cache for boxes that are found so, or go on with one, of which the caller is the only writer.
+
+    Raises:
+        DataError: as `refuse_other_cache`.
+    """
+    refuse_other_cache(folder, settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in [*folder.glob(".*.part"), *folder.glob("*/.*.part")]:  # of a build that was killed while it wrote
+        left.unlink(missing_ok=True)
+    if not (folder / ABOUT).is_file():
+        write_json(folder / ABOUT, {"format": FORMAT, "settings": settings})
+
+
+def refuse_other_cache(folder: Path, settings: Settings) -> None:
+    """An error where a folder holds something else than boxes that are found so, or nothing.
+
+    Raises:
+        DataError: naming the folder, and the settings by which its boxes were found otherwise.
+    """
     there = read_settings(folder)
     if there is None:
-        if folder.is_dir() and any(folder.iterdir()):
+        if folder.is_dir() and any(file.name != LOCK and not file.match(".*.part") for file in folder.iterdir()):
             raise DataError(f"{folder} holds files that are no proposals: choose a new or empty folder")
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / ABOUT, {"format": FORMAT, "settings": settings})
     elif there != settings:
         names = sorted(name for name in there.keys() | settings.keys() if there.get(name) != settings.get(name))
         told = ", ".join(f"{name} {there.get(name)!r} there, {settings.get(name)!r} asked" for name in names)
         raise DataError(f"{folder} is stale: its proposals were found with other settings ({told}); use another folder")
-    for left in folder.glob("*/.*.part"):  # of a build that was killed while it wrote
-        left.unlink(missing_ok=True)
 
 
 def add_picture(folder: Path, image: Picture, search: Callable[[Picture], Boxes]) -> Entry:
@@ -234,7 +250,7 @@ def add_picture(folder: Path, image: Picture, search: Callable[[Picture], Boxes]
 
 
 def add_to_index(folder: Path, entries: Mapping[str, Entry]) -> None:
-    """Name pictures in the index; it replaces what it said of them."""
+    """Name pictures in the index, which replaces what it said of them; the caller is the only writer of the folder."""
     write_json(folder / INDEX, read_index(folder) | dict(entries))
 
 

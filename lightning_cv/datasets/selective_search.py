@@ -4,6 +4,7 @@ Uijlings et al. 2013, "Selective search for object recognition". Many hierarchic
 picture: each of several colour spaces, sizes of the initial regions and measures of likeness gives its own boxes.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -30,6 +31,7 @@ LIKENESS = (
 
 COLOUR_BINS, TEXTURE_BINS, DIRECTIONS = 25, 10, 8
 
+METHOD = "selective search"
 VERSION = 1
 """To be raised when the same settings come to give other boxes: kept ones are then stale."""
 
@@ -63,7 +65,7 @@ class SelectiveSearch:
     @property
     def settings(self) -> dict[str, Any]:  # Any: words and numbers
         """What a cache is keyed by."""
-        return {"method": "selective search", "version": VERSION, **asdict(self)}
+        return {"method": METHOD, "version": VERSION, **asdict(self)}
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Boxes (N, 4) in pixels of an RGB picture (H, W, 3), likely objects first."""
@@ -85,6 +87,25 @@ class SelectiveSearch:
             (boxes[: self.most or None] * scale).clip(0, [width, height] * 2).astype(np.float32)
         )
         return found
+
+
+def search_of_settings(settings: Mapping[str, Any]) -> SelectiveSearch:  # Any: words and numbers
+    """The search whose `SelectiveSearch.settings` these are.
+
+    Raises:
+        ValueError: they are of another method, or of a version that found other boxes.
+    """
+    known = {name: value for name, value in settings.items() if name not in ("method", "version")}
+    if settings.get("method") != METHOD:
+        raise ValueError(f"its boxes were found by {settings.get('method')!r}, not by {METHOD}")
+    if settings.get("version") != VERSION:
+        raise ValueError(
+            f"its boxes were found by version {settings.get('version')} of {METHOD}, this is version {VERSION}"
+        )
+    try:
+        return SelectiveSearch(**known)
+    except TypeError as error:
+        raise ValueError(f"no settings of {METHOD} ({error})") from None
 
 
 def _hierarchies(planes: Planes, scales: tuple[int, ...], ways: tuple[Alike, ...], sigma: float) -> list[Ints]:

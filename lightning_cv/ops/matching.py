@@ -60,7 +60,7 @@ def match_rpn(overlaps: Tensor, positive: float = 0.7, negative: float = 0.3) ->
 
     Ren et al. 2015, section 3.1.2, as in their code: all anchors that share an object's best overlap are forced, and a
     forced anchor, too, answers for the object that it overlaps most. Differs from the code: an object that no anchor
-    touches forces none.
+    touches forces none. There may be no anchor at all.
 
     Args:
         overlaps: (N, G, A), or (G, A) of one image.
@@ -72,7 +72,7 @@ def match_rpn(overlaps: Tensor, positive: float = 0.7, negative: float = 0.3) ->
     """
     if not 0 <= negative <= positive <= 1:
         raise ValueError(f"match_rpn: overlaps 0 <= negative <= positive <= 1 are needed, got {negative}, {positive}")
-    if overlaps.shape[-2] == 0:
+    if overlaps.shape[-2] == 0 or overlaps.shape[-1] == 0:
         return _all_background(overlaps)
     best_of_object = overlaps.amax(dim=-1, keepdim=True)  # (N, G, 1)
     forced = ((overlaps == best_of_object) & (best_of_object > 0)).any(dim=-2)  # (N, A)

@@ -13,6 +13,9 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+MARGIN = 1.0
+"""Pixels by which boxes may reach beyond their picture, as rounding and files that count from 1 make them."""
+
 
 class Listed(NamedTuple):
     """Proposals of one picture."""
@@ -22,10 +25,10 @@ class Listed(NamedTuple):
 
 
 def read_proposals(path: str | Path) -> dict[str, Listed]:
-    """Proposals by image id.
+    """Proposals by image id, boxes cut to their pictures, beyond which they may reach by `MARGIN`.
 
     Raises:
-        ValueError: naming the file and what is wrong with it.
+        ValueError: naming the file and what is wrong with it, or the image and its first box that cannot be.
     """
     if not Path(path).is_file():
         raise ValueError(f"no file of proposals at {path}")
@@ -39,15 +42,25 @@ def read_proposals(path: str | Path) -> dict[str, Listed]:
             f"{path}: image_ids {ids.shape}, sizes {sizes.shape}, counts {counts.shape} that add up to "
             f"{counts.sum()} and boxes {boxes.shape} do not fit together"
         )
-    parts = np.split(np.asarray(boxes, np.float32), np.cumsum(counts)[:-1])
-    found = {
-        str(name): Listed(part, (int(height), int(width)))
+    parts = np.split(np.asarray(boxes, np.float32), np.cumsum(counts))[:-1]
+    return {
+        str(name): Listed(_cut(part, int(height), int(width), f"{path}, image {name}"), (int(height), int(width)))
         for name, part, (height, width) in zip(ids.tolist(), parts, sizes.tolist(), strict=True)
     }
-    for name, (part, _) in found.items():
-        if not (np.isfinite(part).all() and (part[:, 2:] > part[:, :2]).all()):
-            raise ValueError(f"{path}, image {name}: x2 and y2 must exceed x1 and y1 in every box")
-    return found
+
+
+def _cut(boxes: NDArray[np.float32], height: int, width: int, where: str) -> NDArray[np.float32]:
+    """Boxes (P, 4) of a picture, cut to it."""
+    is_box = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    if not is_box.all():
+        raise ValueError(f"{where}: x2 and y2 must exceed x1 and y1 in every box, got {boxes[~is_box][0].tolist()}")
+    cut = np.clip(boxes, 0, np.array([width, height] * 2, np.float32))
+    is_inside = (np.abs(cut - boxes) <= MARGIN).all(axis=1) & (cut[:, 2:] > cut[:, :2]).all(axis=1)
+    if not is_inside.all():
+        raise ValueError(
+            f"{where}: box {boxes[~is_inside][0].tolist()} lies outside of the picture, {width} x {height} pixels"
+        )
+    return cut
 
 
 def write_proposals(file: BinaryIO, proposals: Mapping[str, Listed]) -> None:

@@ -4,7 +4,6 @@ import inspect
 import math
 import warnings
 from collections.abc import Iterable, Mapping
-from fnmatch import fnmatchcase
 from typing import Any, ClassVar
 
 import torch
@@ -18,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from lightning_cv.contracts import LabelMap
 from lightning_cv.scalars import log_of_step
 from lightning_cv.schedules import Schedule
+from lightning_cv.tasks.parameter_groups import parameter_groups, scale
 from lightning_cv.tasks.unmarked import Unmarked
 
 CHECKPOINT_KEY = "lightning_cv"
@@ -98,12 +98,7 @@ class Task(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """One optimizer, one parameter group a learning rate, and the schedule over the steps of the whole run."""
         optimizer = self.optimizer(self._parameter_groups())
-        for group in optimizer.param_groups:
-            group["lr"] *= group["lr_scale"]
-            if (decay := group.pop("decay_scale", 1.0)) != 1:
-                if "weight_decay" not in group:
-                    raise ValueError(f"model.decay_scales: {type(optimizer).__name__} has no weight decay to scale")
-                group["weight_decay"] *= decay
+        scale(optimizer)
         if self.schedule is None:
             return optimizer
         schedule, total = self.schedule, self._planned_steps()
@@ -124,18 +119,7 @@ class Task(LightningModule):
         return max(1, min(steps, trainer.max_steps) if trainer.max_steps >= 0 else steps)
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
-        trained = {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
-        lr, decay = (
-            _factors(list(trained), scales, f"model.{what}")
-            for what, scales in (("lr_scales", self.lr_scales), ("decay_scales", self.decay_scales))
-        )
-        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-        for name, parameter in trained.items():
-            groups.setdefault((lr[name], decay[name]), []).append(parameter)
-        return [
-            {"params": parameters, "lr_scale": lr_scale, "decay_scale": decay_scale}
-            for (lr_scale, decay_scale), parameters in groups.items()
-        ]
+        return parameter_groups(self.named_parameters(), self.lr_scales, self.decay_scales)
 
     def log_terms(self, stage: str, terms: Mapping[str, Tensor], batch_size: int) -> None:
         """Log scalars as `stage/name`: in training at the logging interval, otherwise averaged over the epoch.
@@ -192,20 +176,6 @@ class Task(LightningModule):
                     f"{_some(self.label_map.names)} (ids {_some(self.label_map.dataset_ids)})"
                 )
             self.label_map = stored
-
-
-def _factors(names: list[str], scales: Mapping[str, float], what: str) -> dict[str, float]:
-    """The factor of each parameter: of the longest key its name starts with, times those of all patterns."""
-    unused = set(scales)
-    factors = {}
-    for name in names:
-        prefix = max((key for key in scales if "*" not in key and name.startswith(key)), key=len, default=None)
-        chosen = [key for key in scales if key == prefix or ("*" in key and fnmatchcase(name, key))]
-        unused -= set(chosen)
-        factors[name] = math.prod(scales[key] for key in chosen)
-    if unused:
-        raise ValueError(f"{what} names no trained parameter: {', '.join(sorted(unused))}")
-    return factors
 
 
 def _some(values: Iterable[Any]) -> str:  # Any: names or numbers

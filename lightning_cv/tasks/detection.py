@@ -1,16 +1,35 @@
 """What detection tasks share: any net with the two verbs `losses` and `detect`."""
 
+import sys
+from dataclasses import dataclass, field
+
+import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
 from lightning_cv.contracts import DetectionBatch, Detections, Detector, ProposalDetector, StepOutput
+from lightning_cv.errors import is_out_of_memory
+from lightning_cv.metrics.records import gathered, on_first_process
 from lightning_cv.ops.box_inference import BoxInference
 from lightning_cv.schedules import Schedule
 from lightning_cv.tasks.base import Task
 
 
+@dataclass
+class _Evaluation:
+    """What one process has seen of a validation or test."""
+
+    sums: dict[str, Tensor | float] = field(default_factory=dict)  # of each loss term over images
+    images: int = 0  # that have losses
+    failed: int = 0  # for which memory ran out
+
+
 class DetectionTask(Task):
-    """Minimises the sum of the net's loss terms; validation gives losses and detections in one pass.
+    """Minimises the sum of the net's loss terms; validation and test ask for losses and detections, each a pass.
+
+    Where memory runs out there, the images of the batch are looked at one by one, without losses. One that does not fit
+    even so is named on standard error and counts as an image in which nothing was found; their number is logged as
+    `err_images_out_of_memory`.
 
     Args:
         net: a `Detector`.
@@ -41,6 +60,7 @@ class DetectionTask(Task):
             )
             raise ValueError(f"{type(self).__name__}: no inference with {type(net).__name__}: {why}; leave it out")
         self.inference = inference
+        self._evaluation = _Evaluation()
         self.keep_settings()
 
     def training_step(self, batch: DetectionBatch, batch_idx: int) -> dict[str, Tensor]:
@@ -71,7 +91,83 @@ class DetectionTask(Task):
             f"loss_{name}": value for name, value in losses.items()
         }
 
+    def on_validation_epoch_start(self) -> None:
+        """Begin anew."""
+        self._evaluation = _Evaluation()
+
+    def on_test_epoch_start(self) -> None:
+        """Begin anew."""
+        self._evaluation = _Evaluation()
+
+    def on_validation_epoch_end(self) -> None:
+        """Log mean losses."""
+        self._log_evaluation("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log mean losses."""
+        self._log_evaluation("test")
+
     def _eval_step(self, batch: DetectionBatch, stage: str) -> StepOutput:
-        self.log_terms(stage, self._terms(batch), len(batch["images"]))
+        found: list[Detections] | None = None
+        try:
+            terms, found = self._terms(batch), self.detections(batch)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+        if found is None:  # no more in the handler, whose error holds what filled the memory
+            found = self._one_by_one(batch)
+        else:
+            self._count(terms, len(batch["images"]))
         image_ids = [target["image_id"] for target in batch["targets"]]
-        return {"preds": self.detections(batch), "targets": batch["targets"], "image_ids": image_ids}
+        return {"preds": found, "targets": batch["targets"], "image_ids": image_ids}
+
+    def _one_by_one(self, batch: DetectionBatch) -> list[Detections]:
+        found = []
+        for row, target in enumerate(batch["targets"]):
+            image = batch["images"][row : row + 1]  # (1, 3, H, W)
+            one = self._found_alone({"images": image, "targets": [target]})
+            if one is None:
+                print(f"image {target['image_id']}: out of memory, nothing is detected in it", file=sys.stderr)
+                self._evaluation.failed += 1
+            found.append(self._nothing(image) if one is None else one)
+        return found
+
+    def _found_alone(self, batch: DetectionBatch) -> Detections | None:
+        """The detections of a batch of one image; None where memory runs out."""
+        if batch["images"].device.type == "cuda":
+            torch.cuda.empty_cache()  # pieces of other sizes
+        try:
+            return self.detections(batch)[0]
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+        return None
+
+    def _nothing(self, image: Tensor) -> Detections:
+        """No detections in an image (1, 3, H, W)."""
+        labels = torch.zeros(0, dtype=torch.int64, device=image.device)
+        none: Detections = {"boxes": labels.new_zeros(0, 4).float(), "scores": labels.float(), "labels": labels}
+        if self.finds_masks:
+            none["masks"] = labels.new_zeros(0, *image.shape[-2:], dtype=torch.bool)
+        return none
+
+    def _count(self, terms: dict[str, Tensor], images: int) -> None:
+        seen = self._evaluation
+        for name, value in terms.items():
+            seen.sums[name] = seen.sums.get(name, 0.0) + value.detach().float() * images
+        seen.images += images
+
+    def _log_evaluation(self, stage: str) -> None:
+        """Log the means over the images of all processes, one of which may have had no memory for any of its own."""
+        own = self._evaluation
+        parts = gathered((own.images, own.failed, {name: float(total) for name, total in own.sums.items()}))
+        for name, value in on_first_process(lambda: _means(parts)).items():
+            self.log(f"{stage}/{name}", value, sync_dist=True)  # equal everywhere; the mean leaves it so
+
+
+def _means(parts: list[tuple[int, int, dict[str, float]]]) -> dict[str, float]:
+    """Mean losses, and the number of images for which memory ran out, of each process's images, failures and sums."""
+    images, failed = sum(part[0] for part in parts), sum(part[1] for part in parts)
+    names = dict.fromkeys(name for *_, sums in parts for name in sums)
+    means = {name: sum(sums.get(name, 0.0) for *_, sums in parts) / images for name in names}
+    return means | ({"err_images_out_of_memory": float(failed)} if failed else {})

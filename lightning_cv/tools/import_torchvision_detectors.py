@@ -137,6 +137,7 @@ def net_block(with_masks: bool) -> dict[str, Any]:
         frozen=["conv1", "bn1", "layer1"],
         freeze_norm=True,
         freeze_norm_scale=True,
+        multiple=32,
     )
     anchors = _block(
         "ops.anchors.RegionAnchors",

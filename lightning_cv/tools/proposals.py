@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from lightning_cv.errors import UserError
+from lightning_cv.locks import RunLock
 
 if TYPE_CHECKING:  # `--help` shall not wait for it
     from lightning_cv.contracts import DetectionSample, DetectionTarget
@@ -80,7 +81,20 @@ def build(
         folder: the cache.
         processes: pictures that are searched at once.
         quiet: no progress bar.
+
+    Raises:
+        UserError: another process is at work in the folder.
+        DataError: the folder holds something else, or boxes that were found otherwise.
     """
+    from lightning_cv.datasets.proposals import refuse_other_cache
+
+    refuse_other_cache(folder, search.settings)  # before a lock is left in a folder of something else
+    folder.mkdir(parents=True, exist_ok=True)
+    with RunLock(folder):
+        return _build_all(source, search, folder, processes, quiet)
+
+
+def _build_all(source: "Samples", search: "SelectiveSearch", folder: Path, processes: int, quiet: bool) -> list[str]:
     from rich.progress import track
 
     from lightning_cv.datasets.proposals import add_to_index, begin
@@ -206,7 +220,8 @@ def _parser() -> argparse.ArgumentParser:
         "build",
         help="find and keep the boxes of a data set's pictures",
         description="Searches the pictures of a split of a VOC or COCO folder and keeps their boxes; pictures that are "
-        "done are not searched again, so that a build that was stopped goes on. Prints how many objects are covered.",
+        "done are not searched again, so that a build that was stopped goes on; one build at a time works in a folder. "
+        "Prints how many objects are covered.",
     )
     judge = verbs.add_parser("recall", help="how many objects kept boxes cover, by number of boxes")
     for parser in (build, judge):

@@ -130,8 +130,8 @@ def prepare(
     if "proposals" in sample:
         if objects.proposals is None:
             raise ValueError(
-                f"image {sample['image_id']} has proposals, which only DetectionEval, FlipOnly, ShorterSideEval and "
-                "ShorterSideTrain move: use these as transforms"
+                f"image {sample['image_id']} has proposals, which only DetectionEval, FlipOnly, OriginalSizeEval, "
+                "ShorterSideEval and ShorterSideTrain move: use these as transforms"
             )
         target["proposals"] = torch.from_numpy(objects.proposals.astype(np.float32).reshape(-1, 4))
     if objects.masks is not None:

@@ -36,7 +36,7 @@ _COMPONENTS = np.array(
 
 
 class OriginalSizeEval(EvalTransform):
-    """The picture as it is: CornerNet is tested at the files' own size (Law and Deng 2018, section 4.2)."""
+    """The picture as it is: CornerNet is tested at the files' own size (Law and Deng 2018, section 4.2), R-CNN too."""
 
     def image(self, image: Picture) -> Tensor:
         """The tensor (3, H, W) of one RGB picture (H, W, 3)."""
@@ -48,7 +48,7 @@ class OriginalSizeEval(EvalTransform):
 
     def __call__(self, sample: DetectionSample, seed: int, /) -> PreparedDetection:
         """The sample; the seed is not used."""
-        objects = Moved(sample["boxes"], all_objects(sample), sample.get("masks"))
+        objects = Moved(sample["boxes"], all_objects(sample), sample.get("masks"), sample.get("proposals"))
         return prepare(sample, sample["image"], objects, Placement(1.0, 1.0))
 
 

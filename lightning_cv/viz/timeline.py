@@ -25,8 +25,8 @@ class Cost(NamedTuple):
     map_50: float
 
 
-def cost_table(costs: Mapping[str, Cost]) -> str:
-    """A row a detector in Markdown, in the order given."""
+def cost_table(costs: Mapping[str, Cost], device: str) -> str:
+    """A row a detector in Markdown, in the order given, and a line that says what they ran on."""
     columns = ("system", "training", "of it proposals", "a test picture", "of it proposals", "on disk", "mAP@0.5")
     lines = [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
     for name, cost in costs.items():
@@ -38,12 +38,16 @@ def cost_table(costs: Mapping[str, Cost]) -> str:
             f"| {name} | {train:,.0f} s | {cost.train_search_seconds / train:.0%} | {1000 * picture:,.0f} ms "
             f"| {cost.picture_search_seconds / picture:.0%} | {cost.bytes_on_disk / 1e6:,.0f} MB | {cost.map_50:.3f} |"
         )
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", f"On {device}."]) + "\n"
 
 
-def cost_bars(costs: Mapping[str, Cost]) -> Picture:
-    """Four panels, a bar a detector: seconds of training and of a picture with the share of proposals, disk, mAP."""
-    figure = Figure(figsize=(12, 0.9 + 0.5 * len(costs)), dpi=100, layout="constrained")
+def cost_bars(costs: Mapping[str, Cost], device: str) -> Picture:
+    """Four panels, a bar a detector: seconds of training and of a picture with the share of proposals, disk, mAP.
+
+    The title says what they ran on.
+    """
+    figure = Figure(figsize=(12, 1.2 + 0.5 * len(costs)), dpi=100, layout="constrained")
+    figure.suptitle(device, fontsize=11)
     canvas = FigureCanvasAgg(figure)
     names, rows = list(costs), list(costs.values())
     nothing: Callable[[Cost], float] = lambda _: 0.0  # noqa: E731

@@ -1,6 +1,6 @@
 """Commands in processes of their own that need not import torch again: a fork server imports once, then forks.
 
-Also the callback that plays the crash.
+Also callbacks that play a crash, an interruption, or batches of one process without an object.
 """
 
 import multiprocessing
@@ -12,6 +12,8 @@ from pathlib import Path
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+
+from lightning_cv.contracts import DetectionBatch
 
 KILL_AT = "LIGHTNING_CV_TEST_KILL_AT"
 SIGNAL_AT = "LIGHTNING_CV_TEST_SIGNAL_AT"
@@ -25,6 +27,18 @@ class KillAt(Callback):
     ) -> None:
         if trainer.fit_loop.epoch_loop.batch_progress.total.ready == int(os.environ.get(KILL_AT, "-1")):
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class NoObjects(Callback):
+    """Takes all objects out of the second process's batches of boxes."""
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: DetectionBatch, batch_idx: int
+    ) -> None:
+        if trainer.global_rank == 1:
+            for target in batch["targets"]:
+                for name in {"boxes", "labels", "difficult", "crowd", "areas", "masks"} & target.keys():
+                    target[name] = target[name][:0]  # type: ignore[literal-required]
 
 
 class Pace(Callback):

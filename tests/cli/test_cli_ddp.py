@@ -1,9 +1,11 @@
 """Two processes on drawn data: one W&B run, with everything in it, and the figures of one process."""
 
 import json
+import math
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -148,3 +150,18 @@ def test_two_processes_draw_the_pictures_of_one(tmp_path):
     names += [f"traversal-digits_{number}-epoch00{{}}.gif" for number in ("0001", "0002", "0006")]
     assert sorted(drawn[0]) == sorted(name.format(0) for name in names)
     assert drawn[1] == drawn[0]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("experiment", ["detection/faster_rcnn_drawn", "instance/mask_rcnn_drawn"])
+def test_a_process_whose_batches_have_no_object_trains_with_the_other(experiment, tmp_path, monkeypatch):
+    """Every parameter has to take part: DDP would wait for the gradient of one that does not."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    small = ["--data.size=64", "--trainer.callbacks+=forked.NoObjects"]
+    lightning_cv(tmp_path, "fit", "--config", experiment, *SHORT, *TWO, *DRAWN, *small)
+    (run,) = tmp_path.glob("runs/*/*/*")
+    results = json.loads((run / "results.json").read_text())
+    assert {"train/loss_box", "train/loss_rpn_box"} <= results.keys()
+    assert all(math.isfinite(value) for value in results.values())
+    assert (run / "checkpoints/last.ckpt").is_file()

@@ -222,18 +222,33 @@ def test_a_checkpoint_of_another_net_is_refused_in_one_line(capsys: pytest.Captu
     assert "the checkpoint holds another net" in capsys.readouterr().err
 
 
+CPU_FULL = (
+    "[enforce fail at alloc_cpu.cpp:119] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 "
+    "bytes. Error code 12 (Cannot allocate memory)"
+)
+
+
+@pytest.mark.parametrize("kind", ["OutOfMemoryError", "RuntimeError", "MemoryError"])
 def test_a_batch_that_does_not_fit_is_met_with_advice(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    kind: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
 
+    errors = {
+        "OutOfMemoryError": torch.OutOfMemoryError("CUDA out of memory. You tried to allocate 2.00 GiB."),
+        "RuntimeError": RuntimeError(CPU_FULL),
+        "MemoryError": MemoryError("you tried to allocate too much"),
+    }
+
     def full(_: list[str]) -> int:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        raise errors[kind]
 
     monkeypatch.setattr(sys.modules["lightning_cv.cli.main"], "_verb", lambda _: full)
     words = refused(capsys, "fit", "--config", "vae.yaml")
-    assert "Tried to allocate 2.00 GiB" in words
-    assert "lower --data.batch_size, and raise --trainer.accumulate_grad_batches as much" in words
+    assert "ou tried to allocate" in words
+    advice = "lower --data.batch_size, and raise --trainer.accumulate_grad_batches as much"
+    assert advice in words
+    assert advice not in refused(capsys, "data", "stats"), "there is no batch"
 
 
 def test_debug_shows_where() -> None:

@@ -236,6 +236,15 @@ def test_resume_keeps_the_wandb_id_and_notes_the_return(killed: Path) -> None:
     assert len(json.loads((place / "env.json").read_text())["resumed"]) == 1
 
 
+def test_the_seconds_of_a_killed_process_stay(killed: Path) -> None:
+    place = only_run(killed) / "seconds.json"
+    kept = json.loads(place.read_text())["seconds"]
+    assert kept > 0
+    place.write_text(json.dumps({"seconds": kept + 1000}))
+    assert run(["resume", str(only_run(killed))], killed) == 0
+    assert json.loads((only_run(killed) / "results.json").read_text())["seconds"] > kept + 1000
+
+
 def test_changed_settings_are_refused_by_name(killed: Path) -> None:
     config = only_run(killed) / "config.yaml"
     before = config.read_text()

@@ -18,7 +18,7 @@ from lightning_cv.models import (
 )
 from lightning_cv.models.backbones import ExtraStage
 from lightning_cv.models.backbones.lite0_weights import LITE0_MEAN, LITE0_STD, PACKAGE, timm_name
-from lightning_cv.models.backbones.normalise import Normalise
+from lightning_cv.models.backbones.normalise import Normalise, pad_to_multiple
 from lightning_cv.models.backbones.timm import load_features, timm_state
 
 SMALL = {
@@ -52,6 +52,22 @@ def test_every_parameter_gets_a_gradient(build):
     sum(x.square().sum() for x in backbone(torch.rand(2, 3, 64, 64))).backward()
     missing = [name for name, p in backbone.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
     assert missing == []
+
+
+def test_images_are_padded_with_zeros_after_normalising_to_whole_cells():
+    torch.manual_seed(0)
+    backbone = TimmBackbone("resnet18", out_indices=(1, 4), multiple=32).eval()
+    image = torch.rand(1, 3, 40, 66)
+    padded = backbone.normalise.mean.expand(1, 3, 64, 96).clone()
+    padded[..., :40, :66] = image
+    for found, expected in zip(backbone(image), backbone(padded), strict=True):
+        assert torch.equal(found, expected)
+    assert [tuple(x.shape[-2:]) for x in backbone(image)] == [(16, 24), (2, 3)]
+    exact = torch.rand(1, 3, 3, 4)
+    assert pad_to_multiple(exact, 1) is exact
+    assert pad_to_multiple(torch.rand(1, 3, 32, 64), 32).shape == (1, 3, 32, 64)
+    with pytest.raises(ValueError, match="multiple is at least 1"):
+        TimmBackbone("resnet18", multiple=0)
 
 
 def test_normalising_undoes_mean_and_spread():

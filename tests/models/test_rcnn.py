@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 import torch
+import torchvision
 from scipy.optimize import minimize
 from sklearn.linear_model import Ridge
 
 from lightning_cv.models import SmallBackbone
+from lightning_cv.models.detection.alexnet import AlexNetFeatures
 from lightning_cv.models.detection.rcnn import (
+    BoxSums,
     HardNegatives,
     Mining,
     RegionNet,
@@ -48,6 +51,21 @@ def test_box_regression_is_the_released_codes_formula(rng):
     inputs = np.concatenate([pooled.astype(np.float32), np.ones((40, 1))], axis=1)
     weights = np.linalg.inv(inputs.T @ inputs + 3.0 * np.eye(7)) @ inputs.T @ ((deltas - mean) @ whiten)
     np.testing.assert_allclose(found(pooled), inputs @ weights @ np.linalg.inv(whiten) + mean, atol=1e-6)
+
+
+@pytest.mark.parametrize("parts", [1, 3, 10])
+def test_regions_may_come_a_few_at_a_time(rng, parts):
+    """Three rows or ten of five columns each: before and after there are more rows than columns."""
+    pooled, deltas = rng.normal(size=(30, 4)).astype(np.float32), rng.normal(size=(30, 4))
+    sums = BoxSums(4, strength=3.0)
+    for some, moved in zip(np.array_split(pooled, parts), np.array_split(deltas, parts), strict=True):
+        sums.add(some, moved)
+    mean = deltas.mean(0)
+    values, vectors = np.linalg.eigh((deltas - mean).T @ (deltas - mean) / 30)
+    whiten = vectors @ np.diag(1 / np.sqrt(values + 0.001)) @ vectors.T
+    inputs = np.concatenate([pooled, np.ones((30, 1))], axis=1)
+    weights = np.linalg.inv(inputs.T @ inputs + 3.0 * np.eye(5)) @ inputs.T @ ((deltas - mean) @ whiten)
+    np.testing.assert_allclose(sums.fitted()(pooled), inputs @ weights @ np.linalg.inv(whiten) + mean, atol=1e-6)
 
 
 def test_box_regression_learns_a_linear_rule_and_without_regions_leaves_boxes(rng):
@@ -139,3 +157,22 @@ def test_rows_are_drawn_once_each_while_there_are_enough():
     assert sorted(first_rows(torch.arange(5), 5, generator).tolist()) == [0, 1, 2, 3, 4]
     assert set(first_rows(torch.tensor([7]), 3, generator).tolist()) == {7}
     assert len(first_rows(torch.arange(0), 3, generator)) == 0
+
+
+def test_alexnet_is_torchvisions_and_its_classifier_fills_fc6_and_fc7(tmp_path):
+    torch.manual_seed(0)
+    theirs = torchvision.models.alexnet(weights=None).eval()
+    torch.save(theirs.state_dict(), tmp_path / "alexnet.pth")
+    file = str(tmp_path / "alexnet.pth")
+    backbone = AlexNetFeatures(weights=file, frozen=2)
+    assert [p.requires_grad for p in backbone.parameters()] == [False] * 4 + [True] * 6
+    net = RegionNet(backbone, 20, weights=file).eval()
+    crops = torch.rand(2, 3, 227, 227)
+    normalised = backbone.normalise(crops)
+    pooled = theirs.features(normalised)
+    assert pooled.shape[1:] == (256, 6, 6)
+    torch.testing.assert_close(net.pooled(crops), pooled.flatten(1))
+    torch.testing.assert_close(net.features(net.pooled(crops)), theirs.classifier[:6](pooled.flatten(1)))
+    assert float(net.score.weight.detach().std()) == pytest.approx(0.01, rel=0.05)
+    with pytest.raises(ValueError, match="layer 1 is not of shape"):
+        RegionNet(AlexNetFeatures(), 20, hidden=100, weights=file)

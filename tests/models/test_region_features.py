@@ -41,6 +41,30 @@ def test_layers_are_truncated_in_evaluation_only_and_follow_new_weights() -> Non
         TruncatedLinear(6, 5, rank=6)
 
 
+@pytest.mark.parametrize("change", ["fused", "averaged", "loaded"])
+def test_factors_follow_weights_whose_version_does_not_change(change: str) -> None:
+    torch.manual_seed(0)
+    layer, x = TruncatedLinear(6, 5, rank=5).eval(), torch.rand(3, 6)
+    with torch.inference_mode():
+        layer(x)
+    if change == "fused":
+        layer.weight.grad = torch.ones_like(layer.weight)
+        torch.optim.AdamW([layer.weight], lr=0.5, fused=True).step()
+    elif change == "averaged":
+        layer.weight.data.copy_(torch.rand(5, 6))
+    else:
+        layer.load_state_dict(TruncatedLinear(6, 5).state_dict())
+    torch.testing.assert_close(layer(x), nn.functional.linear(x, layer.weight, layer.bias), atol=1e-5, rtol=0)
+
+
+def test_a_frozen_truncated_layer_lets_gradients_through_after_an_evaluation() -> None:
+    layer, x = TruncatedLinear(6, 5, rank=3).eval().requires_grad_(False), torch.rand(3, 6, requires_grad=True)
+    with torch.inference_mode():
+        layer(torch.rand(2, 6))
+    layer(x).sum().backward()
+    assert x.grad is not None
+
+
 def test_vgg_gives_conv5_and_the_head_its_classifier(tmp_path) -> None:  # type: ignore[no-untyped-def]
     torch.manual_seed(0)
     layers = {"classifier.0": (8, 16 * 9), "classifier.3": (8, 8)}
@@ -52,7 +76,7 @@ def test_vgg_gives_conv5_and_the_head_its_classifier(tmp_path) -> None:  # type:
     torch.save(state, tmp_path / "vgg.pth")
     head = TwoLinearHead(16, 3, hidden=8, weights=str(tmp_path / "vgg.pth"))
     assert torch.equal(head.fc7.weight, state["classifier.3.weight"])
-    with pytest.raises(ValueError, match=r"no classifier.0 of shape \(9, 144\)"):
+    with pytest.raises(ValueError, match=r"layer 1 is not of shape \(9, 144\)"):
         TwoLinearHead(16, 3, hidden=9, weights=str(tmp_path / "vgg.pth"))
     backbone = VGG16Backbone(pools=[5], width=2, last_pool=False, frozen_stages=2)
     assert backbone.strides == [16]

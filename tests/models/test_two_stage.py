@@ -1,27 +1,26 @@
-from functools import partial
-
 import pytest
 import torch
 from torch import Tensor, nn
-from two_stage_nets import CLASSES, batch, empty, faster_rcnn, features, mask_rcnn, our_parts, spread
+from two_stage_nets import (
+    CLASSES,
+    batch,
+    check_gradients,
+    empty,
+    fast_rcnn,
+    faster_rcnn,
+    mask_rcnn,
+    spread,
+    total,
+    windows,
+)
 
 from lightning_cv.contracts import Detector, ProposalDetector
 from lightning_cv.models import FasterRCNN, FastRCNN, WindowProposals
 from lightning_cv.models.detection.delta_spread import DeltaSpread
 from lightning_cv.models.detection.objects import Objects, objects_of
-from lightning_cv.models.detection.proposers import StoredProposer
 from lightning_cv.models.detection.roi_heads import BoxBranch
 from lightning_cv.models.detection.rpn import RPN, Regions
 from lightning_cv.ops.anchors import RegionAnchors
-
-
-def fast_rcnn(**settings: object) -> FastRCNN:
-    return FastRCNN(features(), CLASSES, our_parts(64)["boxes"], **settings)  # type: ignore[arg-type]
-
-
-def windows() -> WindowProposals:
-    return WindowProposals(RegionAnchors([[24, 48]], [1.0]), [16])
-
 
 NETS = {
     "fast": lambda: fast_rcnn(proposer=windows()),
@@ -34,16 +33,6 @@ NETS = {
 def net(request: pytest.FixtureRequest) -> nn.Module:
     torch.manual_seed(0)
     return NETS[request.param]()
-
-
-def total(losses: dict[str, Tensor]) -> Tensor:
-    return torch.stack(list(losses.values())).sum()
-
-
-def check_gradients(net: nn.Module) -> None:
-    for name, parameter in net.named_parameters():
-        assert not parameter.requires_grad or parameter.grad is not None, name
-        assert parameter.grad is None or parameter.grad.isfinite().all(), name
 
 
 @pytest.mark.parametrize("what", ["objects", "no object", "one image without"])
@@ -62,12 +51,14 @@ def test_losses_are_finite_and_every_parameter_has_a_gradient(net: Detector, wha
     check_gradients(net)
 
 
-def test_without_any_sample_losses_are_zero_and_attached(net: Detector) -> None:
+@pytest.mark.parametrize("bf16", [False, True])
+def test_without_any_sample_losses_are_zero_and_attached(net: Detector, bf16: bool) -> None:
     """No positive and no negative: background begins at an overlap that nothing reaches without objects."""
     assert isinstance(net, FastRCNN | FasterRCNN)
     net.boxes.background = (0.1, 0.5)
     images, targets = batch(masks=True)
-    losses = net.losses(images, [empty(target) for target in targets])
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+        losses = net.losses(images, [empty(target) for target in targets])
     assert all(losses[name] == 0 for name in ("classifier", "box"))
     total(losses).backward()
     check_gradients(net)
@@ -101,29 +92,67 @@ def test_detections_keep_the_contract(net: Detector, size: tuple[int, int], bf16
             assert one["masks"].shape == (len(one["labels"]), *size)
 
 
-def test_nothing_above_the_threshold_and_no_proposal_give_no_detections(net: Detector) -> None:
+@pytest.mark.parametrize("bf16", [False, True])
+def test_nothing_above_the_threshold_and_no_proposal_give_no_detections(net: Detector, bf16: bool) -> None:
     assert isinstance(net, FastRCNN | FasterRCNN)
     images = torch.rand(2, 3, 64, 64)
-    net.eval().boxes.score_threshold = 1.0
-    assert [len(one["boxes"]) for one in net.detect(images)] == [0, 0]
-    net.boxes.score_threshold = 0.0
-    if isinstance(net, FasterRCNN):
-        net.rpn.min_size = 1000.0
-        found = net.detect(images)
-    else:
-        found = net.detect_among(images, [torch.zeros(0, 4)] * 2)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+        net.eval().boxes.score_threshold = 1.0
+        assert [len(one["boxes"]) for one in net.detect(images)] == [0, 0]
+        net.boxes.score_threshold = 0.0
+        if isinstance(net, FasterRCNN):
+            net.rpn.min_size = 1000.0
+            found = net.detect(images)
+        else:
+            found = net.detect_among(images, [torch.zeros(0, 4)] * 2, [(64, 64)] * 2)
     assert [tuple(one["boxes"].shape) for one in found] == [(0, 4), (0, 4)]
     if "masks" in found[0]:
         assert found[0]["masks"].shape == (0, 64, 64)
 
 
-def test_a_batch_of_one_object_that_fills_the_image() -> None:
+@pytest.mark.parametrize("bf16", [False, True])
+def test_no_proposal_in_training_leaves_the_objects_as_regions(net: Detector, bf16: bool) -> None:
+    assert isinstance(net, FastRCNN | FasterRCNN)
+    images, targets = batch(masks=True)
+    if isinstance(net, FasterRCNN):
+        net.rpn.min_size = 1000.0
+    targets = [target | {"proposals": torch.zeros(0, 4)} for target in targets]
+    for some in (targets, [empty(target) for target in targets]):
+        net.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            losses = net.losses(images, some)
+        assert (losses["classifier"] > 0) == (len(some[0]["boxes"]) > 0)
+        total(losses).backward()
+        check_gradients(net)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_picture_smaller_than_every_anchor_gives_the_first_stage_nothing_to_learn(bf16: bool) -> None:
+    """The cross-boundary rule leaves no anchor."""
+    net = faster_rcnn(64)
+    net.rpn.inside_only = True
+    images, targets = batch(16, 16)
+    targets[0]["boxes"] = torch.tensor([[2.0, 2, 8, 9], [3, 3, 12, 12], [0, 0, 16, 16]])
+    targets[1] = empty(targets[1])
+    net.rpn.anchors = RegionAnchors([[32], [48], [64]], [2.0, 1.0, 0.5])
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+        losses = net.losses(images, targets)
+    assert losses["rpn_objectness"] == losses["rpn_box"] == 0
+    assert losses["classifier"] > 0
+    total(losses).backward()
+    check_gradients(net)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_batch_of_one_object_that_fills_the_image(bf16: bool) -> None:
     images, targets = batch()
     targets[0]["boxes"], targets[0]["labels"] = torch.tensor([[0.0, 0.0, 128.0, 96.0]]), torch.tensor([2])
     targets[0]["difficult"] = torch.tensor([False])
     net = faster_rcnn(64)
     net.rpn.inside_only = True
-    total(net.losses(images[:1], targets[:1])).backward()
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+        losses = net.losses(images[:1], targets[:1])
+    total(losses).backward()
     check_gradients(net)
 
 
@@ -162,6 +191,14 @@ def test_the_cross_boundary_rule_ignores_anchors_in_training_only() -> None:
     assert len(boxes) == 5
     assert boxes.min() == 0
     assert boxes.max() == 64
+
+
+def test_proposals_without_an_area_are_none_whatever_the_least_size() -> None:
+    """An anchor in the padding is cut to a line at the picture's edge."""
+    anchors = torch.tensor([[70.0, 0, 80, 10], [0, 40, 10, 50], [60, 10, 70, 20]])
+    regions = Regions([torch.tensor([[3.0, 2, 1]])], [torch.zeros(1, 3, 4)], [anchors])
+    ((boxes, _),) = RPN([4], [8], min_size=0.0).proposals(regions, [(40, 64)], training=True)
+    assert boxes.tolist() == [[60, 10, 64, 20]]
 
 
 def test_the_first_stage_by_hand() -> None:
@@ -251,62 +288,9 @@ def test_windows_are_cut_to_the_image_and_those_mostly_outside_left_out() -> Non
     assert len(found) == 2
     # of 2 x 3 windows of 16 x 16 around the cells' middles, each reaches 4 pixels over an edge, corners over two
     assert found[0].tolist() == [[4, 0, 20, 12], [4, 4, 20, 16]]
+    smaller = windows()(torch.zeros(2, 3, 64, 96), [(64, 96), (48, 50)])
+    alone = windows()(torch.zeros(1, 3, 48, 50))
+    assert torch.equal(smaller[1], alone[0])
+    assert len(smaller[0]) > len(smaller[1])
     with pytest.raises(ValueError, match="min_share"):
         WindowProposals(RegionAnchors([[16]]), [8], min_share=0.0)
-
-
-def test_a_stored_proposer_gives_what_the_net_proposes_and_is_not_trained(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    first = faster_rcnn()
-    spread(first)
-    first.eval()
-    torch.save({"state_dict": {f"net.{k}": v for k, v in first.state_dict().items()}}, tmp_path / "first.ckpt")
-    net = fast_rcnn(proposer=StoredProposer(faster_rcnn(), str(tmp_path / "first.ckpt"))).train()
-    images, targets = batch()
-    assert net.proposer is not None
-    for boxes, expected in zip(net.proposer(images), first.propose(images), strict=True):
-        torch.testing.assert_close(boxes, expected)
-    total(net.losses(images, targets)).backward()
-    assert all(parameter.grad is None for parameter in net.proposer.parameters())
-    check_gradients(net)
-
-
-def test_the_four_steps_of_alternating_training_hand_their_parts_on(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    images, targets = batch()
-
-    def step(net: nn.Module, name: str) -> dict[str, Tensor]:
-        """One step of training; the state dict after it."""
-        before = {key: value.clone() for key, value in net.state_dict().items()}
-        losses = net.losses(images, targets)  # type: ignore[operator]
-        total(losses).backward()
-        torch.optim.SGD([p for p in net.parameters() if p.requires_grad], 0.1).step()
-        after = net.state_dict()
-        changed = {key.split(".")[0] for key in after if not torch.equal(after[key], before[key])}
-        assert changed == {"1": {"features", "rpn"}, "2": {"features", "boxes"}, "3": {"rpn"}, "4": {"boxes"}}[name]
-        assert list(losses) == (["rpn_objectness", "rpn_box"] if name in "13" else ["classifier", "box"])
-        torch.save({"state_dict": {f"net.{k}": v for k, v in after.items()}}, tmp_path / name)
-        return after
-
-    parts = our_parts(64)
-    two = partial(FasterRCNN, num_classes=CLASSES, rpn=parts["rpn"], boxes=parts["boxes"])  # type: ignore[arg-type]
-    step(two(features(), trained=("features", "rpn")).train(), "1")
-    proposer = StoredProposer(two(features()), str(tmp_path / "1"))
-    second = step(fast_rcnn(proposer=proposer).train(), "2")
-    third = step(
-        two(features(), trained=("rpn",), weights=str(tmp_path / "2"), weights_of=("features", "boxes")).train(), "3"
-    )
-    fourth = step(two(features(), trained=("boxes",), weights=str(tmp_path / "3")).train(), "4")
-    for key, value in fourth.items():
-        if key.startswith("features."):
-            assert torch.equal(value, second[key]), "the backbone is that of step 2"
-        if key.startswith("rpn."):
-            assert torch.equal(value, third[key])
-
-
-def test_parts_that_are_not_there_are_told(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(ValueError, match=r"trained names some of .* got \['head'\]"):
-        FasterRCNN(features(), CLASSES, trained=("head",), **our_parts())  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="no weights at"):
-        fast_rcnn(weights=str(tmp_path / "none.ckpt"))
-    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
-    with pytest.raises(ValueError, match=r"holds no such features: \d+ of \d+ tensors are missing"):
-        fast_rcnn(weights=str(tmp_path / "other.ckpt"))

@@ -13,7 +13,18 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.ops import MultiScaleRoIAlign
 
 from lightning_cv.contracts import DetectionTarget
-from lightning_cv.models import FPN, RPN, BoxBranch, FasterRCNN, MaskBranch, MaskRCNN, SmallBackbone, TwoLinearHead
+from lightning_cv.models import (
+    FPN,
+    RPN,
+    BoxBranch,
+    FasterRCNN,
+    FastRCNN,
+    MaskBranch,
+    MaskRCNN,
+    SmallBackbone,
+    TwoLinearHead,
+    WindowProposals,
+)
 from lightning_cv.models.detection.region_features import RoIAlign
 from lightning_cv.models.detection.torchvision import _AsTheyAre
 from lightning_cv.ops.anchors import RegionAnchors
@@ -67,6 +78,14 @@ def faster_rcnn(samples: int = ALL) -> FasterRCNN:
 
 def mask_rcnn(samples: int = ALL) -> MaskRCNN:
     return MaskRCNN(features(), CLASSES, masks=our_masks(), **our_parts(samples))  # type: ignore[arg-type]
+
+
+def fast_rcnn(**settings: object) -> FastRCNN:
+    return FastRCNN(features(), CLASSES, our_parts(64)["boxes"], **settings)  # type: ignore[arg-type]
+
+
+def windows() -> WindowProposals:
+    return WindowProposals(RegionAnchors([[24, 48]], [1.0]), [16])
 
 
 def their_settings() -> dict[str, object]:
@@ -133,3 +152,13 @@ def empty(target: DetectionTarget) -> DetectionTarget:
     if "masks" in target:
         nothing["masks"] = target["masks"][:0]
     return nothing
+
+
+def total(losses: dict[str, Tensor]) -> Tensor:
+    return torch.stack(list(losses.values())).sum()
+
+
+def check_gradients(net: nn.Module) -> None:
+    for name, parameter in net.named_parameters():
+        assert not parameter.requires_grad or parameter.grad is not None, name
+        assert parameter.grad is None or parameter.grad.isfinite().all(), name

@@ -3,7 +3,7 @@ import pytest
 import torch
 from oracles.detection import bipartite_loop, ssd_loop
 
-from lightning_cv.ops.matching import match_bipartite, match_ssd
+from lightning_cv.ops.matching import match_bipartite, match_regions, match_rpn, match_ssd
 
 
 def test_two_objects_with_the_same_best_anchor_both_get_one():
@@ -26,14 +26,15 @@ def test_more_objects_than_anchors():
     assert match_bipartite(torch.tensor([[[0.1], [0.3], [0.2]]])).tolist() == [[1]]
 
 
-@pytest.mark.parametrize("match", [match_bipartite, match_ssd])
+@pytest.mark.parametrize("match", [match_bipartite, match_ssd, match_rpn])
 def test_no_objects_or_no_anchors(match):
     assert match(torch.zeros(2, 0, 3)).tolist() == [[-1] * 3] * 2
     assert match(torch.zeros(2, 0, 0)).shape == (2, 0)
 
 
-def test_no_anchors_but_objects():
-    assert match_bipartite(torch.zeros(1, 2, 0)).shape == (1, 0)
+@pytest.mark.parametrize("match", [match_bipartite, match_ssd, match_rpn, match_regions])
+def test_no_anchors_but_objects(match):
+    assert match(torch.zeros(1, 2, 0)).shape == (1, 0)
 
 
 def test_ssd_adds_anchors_from_the_threshold_on():

@@ -83,7 +83,7 @@ def written(folder, boxes):
 
 
 def test_windows_of_a_file_are_the_best_large_ones_enlarged_and_cut(tmp_path):
-    boxes = [[2, 2, 6, 4], [0, 0, 10, 10], [4, 4, 14, 14], [5, 5, 15, 15]]
+    boxes = [[2, 2, 6, 4], [0, 0, 10, 10], [4, 4, 14, 12], [5, 5, 15, 12]]
     file = written(tmp_path, {"a": boxes})
     found = FileWindows(str(file), most=2, smallest=3, context=1.2)(12, 20, "a")
     assert found.tolist() == [[0, 0, 11, 11], [3, 3, 15, 12]]  # the first has a side of 2, the fourth is one too many

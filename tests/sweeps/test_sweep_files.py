@@ -93,7 +93,7 @@ def test_the_sweep_of_upsamplers_has_every_one_and_the_dilated_net_three_seeds_e
         net = settings_of(command_of(sweep, point), capsys)["model"]["init_args"]["net"]
         upsample = net["init_args"].get("upsample", {"class_path": ""})
         found.append((net["class_path"].rpartition(".")[2], upsample["class_path"].rpartition(".")[2]))
-        assert (net["init_args"]["width"], net["init_args"]["depth"]) == (16, 4)
+        assert (net["init_args"]["width"], net["init_args"]["depth"]) == (16, 2 if upsample["class_path"] else 3)
     every = {one.__name__ for one in vars(upsamplers).values() if isclass(one) and issubclass(one, Upsampler)}
     assert set(found) == {("EncoderDecoder", name) for name in every - {"Upsampler"}} | {("DilatedNet", "")}
 

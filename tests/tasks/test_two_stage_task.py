@@ -30,8 +30,16 @@ class Finder(nn.Module):
 class Judge(Finder):
     """Takes every proposal for an object."""
 
-    def detect_among(self, images: Tensor, proposals: list[Tensor]) -> list[Detections]:
+    def detect_among(self, images: Tensor, proposals: list[Tensor], sizes: list[tuple[int, int]]) -> list[Detections]:
+        self.sizes = sizes
         return [detections(*boxes.tolist()) for boxes in proposals]
+
+
+class Inside(Finder):
+    """Finds what it is told is picture."""
+
+    def detect_in(self, images: Tensor, sizes: list[tuple[int, int]]) -> list[Detections]:
+        return [detections([0, 0, width, height]) for height, width in sizes]
 
 
 def prepared(height: int, width: int, proposals: list[list[float]] | None = None) -> PreparedDetection:
@@ -64,6 +72,17 @@ def test_a_padded_image_says_how_large_it_is_and_detections_are_cut_to_it() -> N
     assert found(Finder(), alike) == [[[0, 0, 10, 10], [12, 12, 14, 14]]]
 
 
+def test_a_net_that_can_is_told_what_is_padding() -> None:
+    padded = [prepared(16, 16, [[1, 1, 5, 5]]), prepared(8, 13, [[2, 2, 6, 6]])]
+    assert found(Inside(), collate_detection(padded)) == [[[0, 0, 16, 16]], [[0, 0, 13, 8]]]
+    judge = Judge()
+    found(judge, collate_detection(padded))
+    assert judge.sizes == [(16, 16), (8, 13)]
+    alike = [prepared(8, 13, [[2, 2, 6, 6]])]
+    found(judge, collate_detection(alike))
+    assert judge.sizes == [(8, 13)]
+
+
 def test_masks_go_with_their_boxes() -> None:
     one: Detections = detections([12, 12, 14, 14], [0, 0, 4, 4]) | {"masks": torch.tensor([[[True]], [[False]]])}
     assert cut_to(one, (8, 8))["masks"].tolist() == [[[False]]]
@@ -81,6 +100,8 @@ def test_inference_is_for_a_nets_own_regions() -> None:
     twice = TwoStageDetector(Finder(), torch.optim.SGD, inference=Pooled([1.0, 2.0], flip=False, multiple=16))
     (one,) = twice.detections(collate_detection([prepared(16, 16)]))
     assert one["boxes"][:2].tolist() == [[0, 0, 10, 10], [0, 0, 5, 5]]  # the second in an image of twice the size
+    padded = twice.detections(collate_detection([prepared(32, 16), prepared(16, 16)]))
+    assert padded[1]["boxes"].tolist() == one["boxes"].tolist()  # each is looked at without its padding
     with pytest.raises(ValueError, match="no inference with Judge: its proposals are of one size"):
         TwoStageDetector(Judge(), torch.optim.SGD, inference=Pooled())
     with pytest.raises(ValueError, match="no inference with Finder: masks cannot be brought together"):

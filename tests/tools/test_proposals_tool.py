@@ -15,6 +15,7 @@ from lightning_cv.contracts import Draw
 from lightning_cv.datamodules import DrawnDetectionDataModule, VOCDetectionDataModule
 from lightning_cv.datasets.errors import DataError
 from lightning_cv.datasets.proposals import ProposalCache, ProposalFile, WithProposals, open_proposals, picture_key
+from lightning_cv.datasets.selective_search import SelectiveSearch
 from lightning_cv.datasets.voc import VOCDetection
 from lightning_cv.datasets.writers import write_voc
 from lightning_cv.tools.proposals import build, recall
@@ -228,3 +229,40 @@ def test_two_processes_build_what_one_builds(root, tmp_path):
     for sample in scenes(root):
         boxes = torch.from_numpy(one.boxes_of(sample["image_id"], sample["image"]))
         assert torch.equal(boxes, torch.from_numpy(two.boxes_of(sample["image_id"], sample["image"])))
+
+
+def test_a_second_build_into_a_folder_is_refused_and_harms_nothing(root, tmp_path, capsys):
+    folder, slow = tmp_path / "boxes", Pretended(0.5)
+    slow.settings = SelectiveSearch("fast", 0, 4).settings
+    process = multiprocessing.get_context("fork").Process(target=build, args=(scenes(root), slow, folder))
+    process.start()
+    while not list(folder.glob("*/*.npy")):
+        time.sleep(0.01)
+    half = next(folder.glob("*/*.npy")).with_name(".half.npy.x.part")  # as the first build writes it
+    half.write_bytes(b"half")
+    small = ["--width", "0", "--min-side", "4", "--quiet", "--no-recall", "--out", str(folder)]
+    assert main(["proposals", "build", str(root), "--split", "val", *small]) == 2
+    assert capsys.readouterr().err == f"lightning-cv proposals: another process is at work in {folder}\n"
+    assert process.is_alive()
+    assert half.exists()
+    process.join()
+    assert process.exitcode == 0
+    assert main(["proposals", "build", str(root), "--split", "val", *small]) == 0  # one after the other
+    assert len(ProposalCache(folder)._index) == 8
+    assert not half.exists()
+
+
+def test_a_build_that_was_killed_before_its_first_word_goes_on(root, tmp_path):
+    folder = tmp_path / "boxes"
+    folder.mkdir()
+    (folder / ".lock").touch()
+    (folder / ".proposals.json.x.part").write_bytes(b"half")
+    assert build(scenes(root), Pretended(), folder) == []
+    assert not list(folder.glob(".*.part"))
+
+
+def test_no_lock_is_left_in_a_folder_of_something_else(root, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(DataError, match="no proposals: choose"):
+        build(scenes(root), Pretended(), tmp_path)
+    assert not (tmp_path / ".lock").exists()

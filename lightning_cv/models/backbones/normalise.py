@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -28,3 +29,13 @@ class Normalise(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (N, C, H, W)."""
         return ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+
+
+def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
+    """Images (N, C, H, W) padded with 0 on the right and below, up to sides that are multiples of a number of pixels.
+
+    torchvision's and Detectron2's detectors do so with normalised images, in which 0 is the mean colour: on whole cells
+    of the coarsest map, each level of a pyramid is exactly half as wide as the one before.
+    """
+    below, right = (-side % multiple for side in images.shape[-2:])
+    return F.pad(images, (0, right, 0, below)) if below or right else images

@@ -19,7 +19,7 @@ from lightning_cv.models.backbones.lite0_weights import (
     lite0_weights_path,
     to_timm_names,
 )
-from lightning_cv.models.backbones.normalise import IMAGENET_MEAN, IMAGENET_STD, Normalise
+from lightning_cv.models.backbones.normalise import IMAGENET_MEAN, IMAGENET_STD, Normalise, pad_to_multiple
 
 
 class TimmBackbone(nn.Module):
@@ -39,6 +39,8 @@ class TimmBackbone(nn.Module):
         freeze_norm: keep the statistics of batch normalisation as loaded (their scale and shift still train), for
             batches too small to estimate them.
         freeze_norm_scale: with `freeze_norm`, keep their scale and shift, too, as Detectron does.
+        multiple: normalised images are padded to sides that are multiples of it, see `pad_to_multiple`; the maps are of
+            the padded images. Published detectors have 32.
     """
 
     def __init__(
@@ -51,8 +53,11 @@ class TimmBackbone(nn.Module):
         frozen: Sequence[str] = (),
         freeze_norm: bool = False,
         freeze_norm_scale: bool = False,
+        multiple: int = 1,
     ) -> None:
         super().__init__()
+        if multiple < 1:
+            raise ValueError(f"TimmBackbone: multiple is at least 1, got {multiple}")
         if not timm.is_model(name):
             raise ValueError(f"TimmBackbone: timm knows no net {name!r}")
         packaged = weights == PACKAGE
@@ -74,7 +79,7 @@ class TimmBackbone(nn.Module):
             near = [layer for layer in layers if layer and layer.count(".") < 2]
             raise ValueError(f"TimmBackbone: {name} has no layers {unknown}; it has {near}")
         self.features = without_unused_stages(features, info)
-        self.frozen, self.freeze_norm = tuple(frozen), freeze_norm
+        self.frozen, self.freeze_norm, self.multiple = tuple(frozen), freeze_norm, multiple
         if weights is not None:
             load_features(self.features, timm_state(weights), f"TimmBackbone {name}, weights {weights}")
         for name in self.frozen:
@@ -100,7 +105,8 @@ class TimmBackbone(nn.Module):
 
     def forward(self, images: Tensor, /) -> list[Tensor]:
         """Maps (N, out_channels[i], ceil(H / strides[i]), ceil(W / strides[i])) of images (N, 3, H, W)."""
-        maps = cast(list[Tensor], self.features(self.normalise(images)))
+        padded = pad_to_multiple(self.normalise(images), self.multiple)
+        maps = cast(list[Tensor], self.features(padded))
         return [x.permute(0, 3, 1, 2) for x in maps] if self.channels_come_last else maps
 
 

@@ -1,5 +1,6 @@
 """Fast R-CNN: the image goes through the backbone once, and every proposal is judged on its maps."""
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -28,7 +29,7 @@ class FastRCNN(InParts):
         train_on_difficult: take VOC's difficult objects for objects; otherwise they are background.
         trained: of "features" and "boxes", which are trained; the others keep their weights.
         weights: a checkpoint of a net with such parts to begin from.
-        weights_of: which parts are taken from it.
+        weights_of: which parts are taken from it, see `FasterRCNN`.
     """
 
     parts = PARTS
@@ -42,7 +43,7 @@ class FastRCNN(InParts):
         train_on_difficult: bool = True,
         trained: tuple[str, ...] = PARTS,
         weights: str | None = None,
-        weights_of: tuple[str, ...] = PARTS,
+        weights_of: tuple[str, ...] | None = None,
     ) -> None:
         super().__init__()
         if num_classes < 1:
@@ -56,27 +57,40 @@ class FastRCNN(InParts):
     def losses(self, images: Tensor, targets: list[DetectionTarget]) -> dict[str, Tensor]:
         """Scalars `classifier` and `box`, see `BoxBranch.losses`."""
         objects = [objects_of(target, images, self.train_on_difficult) for target in targets]
-        samples = self.boxes.sample(self._given(images, targets), objects)
+        missing = [target["image_id"] for target in targets if "proposals" not in target]
+        proposals = (
+            self._proposed(f"image {missing[0]} has none", images, [image.size for image in objects], training=True)
+            if missing
+            else [target["proposals"] for target in targets]
+        )
+        samples = self.boxes.sample(proposals, objects)
         return self.boxes.losses(self.features(images), samples, objects)
 
-    def _given(self, images: Tensor, targets: list[DetectionTarget]) -> list[Tensor]:
-        missing = [target["image_id"] for target in targets if "proposals" not in target]
-        if missing:
-            return self._proposed(images, f"image {missing[0]} has none")
-        return [target["proposals"] for target in targets]
+    def check_begun(self) -> None:
+        """Also of the proposer."""
+        super().check_begun()
+        if self.proposer is not None:
+            self.proposer.check_begun()
 
-    def _proposed(self, images: Tensor, why: str) -> list[Tensor]:
+    def _proposed(self, why: str, images: Tensor, sizes: Sequence[tuple[int, int]], training: bool) -> list[Tensor]:
         if self.proposer is None:
             raise ValueError(f"FastRCNN judges proposals, and {why}: give the data proposals, or the net a proposer")
-        found: list[Tensor] = self.proposer(images)
+        found: list[Tensor] = self.proposer(images, sizes, training)
         return found
 
     @torch.no_grad()
     def detect(self, images: Tensor) -> list[Detections]:
         """Detections of each image among what the proposer finds."""
-        return self.detect_among(images, self._proposed(images, "a bare image has none"))
+        return self.detect_in(images, whole_sizes(images))
 
     @torch.no_grad()
-    def detect_among(self, images: Tensor, proposals: list[Tensor]) -> list[Detections]:
-        """Detections of each image among its proposals (P, 4), cut to it, best score first."""
-        return self.boxes.detect(self.features(images), proposals, whole_sizes(images))
+    def detect_in(self, images: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
+        """As `detect`, in the upper left (H, W) of each image, the rest being padding."""
+        return self.detect_among(images, self._proposed("a bare image has none", images, sizes, training=False), sizes)
+
+    @torch.no_grad()
+    def detect_among(
+        self, images: Tensor, proposals: list[Tensor], sizes: Sequence[tuple[int, int]]
+    ) -> list[Detections]:
+        """Detections of each image among its proposals (P, 4), cut to the size (H, W), best score first."""
+        return self.boxes.detect(self.features(images), proposals, sizes)

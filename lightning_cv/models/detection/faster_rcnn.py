@@ -1,5 +1,6 @@
 """Faster R-CNN: a region proposal network and Fast R-CNN on the same maps."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -39,7 +40,8 @@ class FasterRCNN(InParts):
         trained: of "features", "rpn" and "boxes", which are trained; the others keep their weights, and a stage that is
             not trained has no loss.
         weights: a checkpoint of a net with such parts to begin from.
-        weights_of: which parts are taken from it.
+        weights_of: which parts are taken from it; None is all. Where they are named, and not all are trained, training
+            without a checkpoint is refused.
     """
 
     parts = PARTS
@@ -53,7 +55,7 @@ class FasterRCNN(InParts):
         train_on_difficult: bool = True,
         trained: tuple[str, ...] = PARTS,
         weights: str | None = None,
-        weights_of: tuple[str, ...] = PARTS,
+        weights_of: tuple[str, ...] | None = None,
     ) -> None:
         super().__init__()
         if num_classes < 1:
@@ -85,13 +87,26 @@ class FasterRCNN(InParts):
     @torch.no_grad()
     def detect(self, images: Tensor) -> list[Detections]:
         """Detections of each image, cut to it, best score first."""
-        maps: list[Tensor] = self.features(images)
-        return self.boxes.detect(maps, self._proposals(maps, images), whole_sizes(images))
+        return self.detect_in(images, whole_sizes(images))
 
     @torch.no_grad()
-    def propose(self, images: Tensor) -> list[Tensor]:
-        """The first stage's boxes (P, 4) of each image, best first."""
-        return self._proposals(self.features(images), images)
+    def detect_in(self, images: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
+        """As `detect`, in the upper left (H, W) of each image, the rest being padding."""
+        maps: list[Tensor] = self.features(images)
+        return self.boxes.detect(maps, self._proposals(maps, sizes, training=False), sizes)
 
-    def _proposals(self, maps: list[Tensor], images: Tensor) -> list[Tensor]:
-        return [boxes for boxes, _ in self.rpn.proposals(self.rpn(maps), whole_sizes(images), training=False)]
+    @torch.no_grad()
+    def propose(
+        self, images: Tensor, sizes: Sequence[tuple[int, int]] | None = None, training: bool = False
+    ) -> list[Tensor]:
+        """The first stage's boxes (P, 4) of each image, best first.
+
+        Args:
+            images: the batch (N, 3, H, W).
+            sizes: height and width of the picture in each, to which boxes are cut; None for all of it.
+            training: as many as a second stage is trained on, see `RPN.top_after`, not as many as are looked at in use.
+        """
+        return self._proposals(self.features(images), whole_sizes(images) if sizes is None else sizes, training)
+
+    def _proposals(self, maps: list[Tensor], sizes: Sequence[tuple[int, int]], training: bool) -> list[Tensor]:
+        return [boxes for boxes, _ in self.rpn.proposals(self.rpn(maps), sizes, training)]

@@ -1,5 +1,7 @@
 """Mask R-CNN: Faster R-CNN and a mask of each detection."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -39,12 +41,18 @@ class MaskRCNN(FasterRCNN):
         return learned.terms | self.masks.losses(learned.maps, learned.samples, learned.objects)
 
     @torch.no_grad()
-    def detect(self, images: Tensor) -> list[Detections]:
-        """Detections with masks of each image, cut to it, best score first."""
-        return self.detect_on(self.features(images), images)
+    def detect_in(self, images: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
+        """Detections with masks (D, H, W) in the upper left (H, W) of each image, best score first.
+
+        Boxes are cut to that part of it, masks are of the whole image.
+        """
+        return self.detect_on(self.features(images), images, sizes)
 
     @torch.no_grad()
-    def detect_on(self, maps: list[Tensor], images: Tensor) -> list[Detections]:
-        """As `detect`, on maps of the images that are there already."""
-        found = self.boxes.detect(maps, self._proposals(maps, images), whole_sizes(images))
+    def detect_on(
+        self, maps: list[Tensor], images: Tensor, sizes: Sequence[tuple[int, int]] | None = None
+    ) -> list[Detections]:
+        """As `detect_in`, on maps of the images that are there already; without sizes, in all of each image."""
+        sizes = whole_sizes(images) if sizes is None else sizes
+        found = self.boxes.detect(maps, self._proposals(maps, sizes, training=False), sizes)
         return self.masks.masks(maps, found, images.shape[-2], images.shape[-1])

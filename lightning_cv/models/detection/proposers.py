@@ -3,10 +3,12 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from lightning_cv.models.detection.faster_rcnn import FasterRCNN
-from lightning_cv.models.detection.parts import load_parts
+from lightning_cv.models.detection.objects import whole_sizes
+from lightning_cv.models.detection.parts import load_parts, note_begun
 from lightning_cv.ops.anchors import AnchorSet
 from lightning_cv.ops.boxes import clip_boxes
 
@@ -15,8 +17,19 @@ class Proposer(nn.Module):
     """Finds the regions of images that a net then judges. Nothing of it is trained."""
 
     @abstractmethod
-    def forward(self, images: Tensor, /) -> list[Tensor]:
-        """Boxes (P, 4) of each of the images (N, 3, H, W), best first, in their pixels."""
+    def forward(
+        self, images: Tensor, sizes: Sequence[tuple[int, int]] | None = None, training: bool = False, /
+    ) -> list[Tensor]:
+        """Boxes (P, 4) of each image, best first, in its pixels.
+
+        Args:
+            images: the batch (N, 3, H, W).
+            sizes: height and width of the picture in each image, the rest being padding; None for all of it.
+            training: whether a net is to learn from them, for which there may be more.
+        """
+
+    def check_begun(self) -> None:
+        """A `ValueError` where it would propose by weights that it was never given; most have none."""
 
 
 class WindowProposals(Proposer):
@@ -38,14 +51,20 @@ class WindowProposals(Proposer):
         anchors.shapes(strides)  # refuses what does not fit
         self.anchors, self.strides, self.min_share = anchors, list(strides), min_share
 
-    def forward(self, images: Tensor, /) -> list[Tensor]:
-        """The windows of each image, grid by grid."""
-        height, width = images.shape[-2:]
+    def forward(
+        self, images: Tensor, sizes: Sequence[tuple[int, int]] | None = None, training: bool = False, /
+    ) -> list[Tensor]:
+        """The windows of each picture, grid by grid."""
+        sizes = whole_sizes(images) if sizes is None else sizes
+        of_size = {size: self.windows(*size).to(images.device) for size in set(sizes)}
+        return [of_size[size] for size in sizes]
+
+    def windows(self, height: int, width: int) -> Tensor:
+        """Those of a picture of that size in pixels, (P, 4)."""
         cells = [(-(-height // stride), -(-width // stride)) for stride in self.strides]
-        windows = self.anchors(cells, self.strides).to(images.device)
+        windows = self.anchors(cells, self.strides)
         cut = clip_boxes(windows, height, width)
-        kept = _areas(cut) >= self.min_share * _areas(windows)
-        return [cut[kept]] * len(images)
+        return cut[_areas(cut) >= self.min_share * _areas(windows)]
 
 
 class StoredProposer(Proposer):
@@ -53,12 +72,14 @@ class StoredProposer(Proposer):
 
     Args:
         net: as that which was trained.
-        weights: its checkpoint. They are kept in this net's checkpoints, too, so that it is needed only once.
+        weights: its checkpoint. They are kept in this net's checkpoints, too, so that it is needed only once. Training
+            without is refused.
     """
 
     def __init__(self, net: FasterRCNN, weights: str | None = None) -> None:
         super().__init__()
-        self.net = net
+        self.net, self.begun = net, weights is not None
+        self.register_load_state_dict_post_hook(note_begun)  # type: ignore[no-untyped-call]  # torch states none
         if weights is not None:
             load_parts(net, weights, ("features", "rpn"))
         self.net.requires_grad_(False)
@@ -68,9 +89,20 @@ class StoredProposer(Proposer):
         """The mode of use, whatever is asked for."""
         return super().train(False)
 
-    def forward(self, images: Tensor, /) -> list[Tensor]:
-        """The net's proposals."""
-        return self.net.propose(images)
+    def check_begun(self) -> None:
+        """A `ValueError` where no weights were given."""
+        if not self.begun:
+            raise ValueError(
+                "StoredProposer: without weights its proposals are those of an untrained net: "
+                "--model.net.proposer.weights CKPT of the net that was trained before"
+            )
+
+    @torch.no_grad()
+    def forward(
+        self, images: Tensor, sizes: Sequence[tuple[int, int]] | None = None, training: bool = False, /
+    ) -> list[Tensor]:
+        """The net's proposals, while a net learns from them as many as its own second stage would."""
+        return self.net.propose(images, sizes, training)
 
 
 def _areas(boxes: Tensor) -> Tensor:

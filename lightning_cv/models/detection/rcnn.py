@@ -17,6 +17,7 @@ from sklearn.svm import LinearSVC
 from torch import Tensor, nn
 
 from lightning_cv.contracts import Backbone
+from lightning_cv.models.detection.region_features import load_classifier
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -35,6 +36,8 @@ class RegionNet(nn.Module):
         grid: fields a side; 6 in the paper.
         hidden, layers: units of a fully connected layer and their number; 4096 and 2 in the paper.
         dropout: in training, after each of them.
+        weights: path of a state dict with torchvision's names (`classifier.N.weight`), whose first layers these become;
+            None draws them at random. The layer of the scores has a deviation of 0.01, as released.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class RegionNet(nn.Module):
         hidden: int = 4096,
         layers: int = 2,
         dropout: float = 0.5,
+        weights: str | None = None,
     ) -> None:
         super().__init__()
         if min(num_classes, grid, hidden, layers) < 1 or not 0 <= 2 * context < size:
@@ -64,6 +68,10 @@ class RegionNet(nn.Module):
             inputs = hidden
         self.connected = nn.Sequential(*connected)
         self.score = nn.Linear(hidden, num_classes + 1)
+        nn.init.normal_(self.score.weight, std=0.01)
+        nn.init.zeros_(self.score.bias)
+        if weights is not None:
+            load_classifier([layer for layer in connected if isinstance(layer, nn.Linear)], weights)
 
     def pooled(self, crops: Tensor) -> Tensor:
         """What boxes are regressed from, (R, P), of crops (R, 3, size, size)."""
@@ -193,14 +201,63 @@ def fit_boxes(pooled: Floats, deltas: Doubles, strength: float = 1000.0) -> BoxR
     Appendix C and `rcnn_train_bbox_regressor` of the released code: targets are centred and whitened, and the bias is
     penalised like any weight. Without regions it changes nothing.
     """
-    if len(pooled) == 0:
-        return BoxRegression(np.zeros((pooled.shape[1] + 1, 4)), np.zeros(4), np.eye(4))
-    mean = deltas.mean(axis=0)
-    values, vectors = np.linalg.eigh((deltas - mean).T @ (deltas - mean) / len(deltas))
-    spread = np.sqrt(values.clip(0) + 0.001)
-    whiten, unwhiten = vectors / spread @ vectors.T, vectors * spread @ vectors.T
-    inputs = np.concatenate([pooled.astype(np.float64), np.ones((len(pooled), 1))], axis=1)
-    return BoxRegression(ridge(inputs, (deltas - mean) @ whiten, strength), mean, unwhiten)
+    sums = BoxSums(pooled.shape[1], strength)
+    sums.add(pooled, deltas)
+    return sums.fitted()
+
+
+class BoxSums:
+    """What `fit_boxes` needs of regions that come a few at a time.
+
+    Holds the regions while there are fewer than pooled values, then X'X and X'Y only: at most twice 8 P^2 bytes.
+
+    Args:
+        inputs: P.
+        strength: of the ridge.
+    """
+
+    def __init__(self, inputs: int, strength: float = 1000.0) -> None:
+        self.size, self.strength = inputs + 1, strength
+        self._deltas: list[Doubles] = []
+        self._rows: list[Floats] = []
+        self._square: Doubles | None = None  # X'X (P + 1, P + 1)
+        self._product = np.zeros((self.size, 4))  # X'Y with the deltas as they are
+
+    def add(self, pooled: Floats, deltas: Doubles) -> None:
+        """Regions with their pooled values (R, P) and deltas (R, 4)."""
+        ones = np.ones((len(pooled), 1), np.float32)
+        self._rows.append(np.concatenate([pooled, ones], axis=1).astype(np.float32))
+        self._deltas.append(deltas)
+        if sum(map(len, self._rows)) >= self.size:
+            self._sum_up()
+
+    def fitted(self) -> BoxRegression:
+        """The regression of all that came."""
+        deltas = np.concatenate([np.zeros((0, 4)), *self._deltas])
+        if len(deltas) == 0:
+            return BoxRegression(np.zeros((self.size, 4)), np.zeros(4), np.eye(4))
+        mean = deltas.mean(axis=0)
+        values, vectors = np.linalg.eigh((deltas - mean).T @ (deltas - mean) / len(deltas))
+        spread = np.sqrt(values.clip(0) + 0.001)
+        whiten, unwhiten = vectors / spread @ vectors.T, vectors * spread @ vectors.T
+        if self._square is None:
+            inputs = np.concatenate(self._rows).astype(np.float64)
+            return BoxRegression(ridge(inputs, (deltas - mean) @ whiten, self.strength), mean, unwhiten)
+        if self._rows:
+            self._sum_up()
+        outputs = (self._product - self._square[:, -1:] * mean) @ whiten  # the last column is X'1
+        self._square[np.diag_indices(self.size)] += self.strength
+        weight: Doubles = np.linalg.solve(self._square, outputs)
+        self._square[np.diag_indices(self.size)] -= self.strength
+        return BoxRegression(weight, mean, unwhiten)
+
+    def _sum_up(self) -> None:
+        rows = np.concatenate(self._rows).astype(np.float64)
+        deltas = np.concatenate(self._deltas)[-len(rows) :]
+        square = rows.T @ rows
+        self._square = square if self._square is None else np.add(self._square, square, out=self._square)
+        self._product += rows.T @ deltas
+        self._rows = []
 
 
 def ridge(inputs: Doubles, outputs: Doubles, strength: float) -> Doubles:

@@ -3,6 +3,7 @@
 Letters: N images, R regions of all images, C channels, S cells a side.
 """
 
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -111,23 +112,59 @@ class TruncatedLinear(nn.Linear):
             raise ValueError(f"TruncatedLinear: rank must be 1 to {min(inputs, outputs)}, got {rank}")
         self.rank = rank
         self._factors: tuple[Tensor, Tensor] | None = None
-        self._made_of: tuple[int, int] | None = None
+        self._made_of: Tensor | None = None
 
     def forward(self, x: Tensor, /) -> Tensor:
         """Outputs (R, u) of inputs (R, v)."""
         if self.training or self.rank is None:
             return super().forward(x)
-        made_of = (self.weight.data_ptr(), self.weight._version)  # training and loading change the version
-        if self._factors is None or self._made_of != made_of:
-            self._factors, self._made_of = truncated_svd(self.weight.detach(), self.rank), made_of
+        some = self._some_weights()
+        if self._factors is None or self._made_of is None or not torch.equal(self._made_of, some):
+            with torch.inference_mode(False):  # else training with a frozen layer could not use them
+                self._factors, self._made_of = truncated_svd(self.weight.detach().clone(), self.rank), some.clone()
         first, second = self._factors
-        return F.linear(F.linear(x, first), second, self.bias)
+        return F.linear(F.linear(x, first.to(x.dtype)), second.to(x.dtype), self.bias)
+
+    def train(self, mode: bool = True) -> "TruncatedLinear":
+        """Training mode, after which factors are made anew."""
+        if mode:
+            self._factors = None
+        super().train(mode)
+        return self
+
+    def _some_weights(self) -> Tensor:
+        """A few thousand weights: fused optimizers and averaging change them without a trace in torch's version."""
+        flat = self.weight.detach().flatten()
+        return flat[:: max(1, len(flat) // 4096)]
 
 
 def truncated_svd(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """Two factors (t, v) and (u, t), the second times the first nearest to a weight (u, v) of all of that rank."""
     left, values, right = torch.linalg.svd(weight.float(), full_matrices=False)
     return values[:rank, None] * right[:rank], left[:, :rank].contiguous()
+
+
+def load_classifier(layers: Sequence[nn.Linear], path: str) -> None:
+    """Fill fully connected layers from the first ones of a state dict of torchvision, `classifier.N.weight` in order.
+
+    Raises:
+        ValueError: there is no such file, or its layers are of other shapes.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"no weights at {path}")
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    found = sorted(int(name.split(".")[1]) for name in state if re.fullmatch(r"classifier\.\d+\.weight", name))
+    numbers = [number for number in found if state[f"classifier.{number}.weight"].dim() == 2]
+    for place, layer in enumerate(layers):
+        own = {
+            name: state.get(f"classifier.{numbers[place]}.{name}") if place < len(numbers) else None
+            for name in ("weight", "bias")
+        }
+        weight, bias = own["weight"], own["bias"]
+        if weight is None or bias is None or weight.shape != layer.weight.shape:
+            shape = tuple(layer.weight.shape)
+            raise ValueError(f"{path}: its fully connected layer {place + 1} is not of shape {shape}")
+        layer.load_state_dict({"weight": weight, "bias": bias})
 
 
 class TwoLinearHead(RegionHead):
@@ -161,19 +198,7 @@ class TwoLinearHead(RegionHead):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
         if weights is not None:
-            self._load(weights)
-
-    def _load(self, path: str) -> None:
-        if not Path(path).is_file():
-            raise ValueError(f"TwoLinearHead: no weights at {path}")
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        for layer, number in ((self.fc6, 0), (self.fc7, 3)):
-            own = {name: state.get(f"classifier.{number}.{name}") for name in ("weight", "bias")}
-            if any(value is None for value in own.values()) or own["weight"].shape != layer.weight.shape:
-                raise ValueError(
-                    f"TwoLinearHead: {path} has no classifier.{number} of shape {tuple(layer.weight.shape)}"
-                )
-            layer.load_state_dict(own)
+            load_classifier([self.fc6, self.fc7], weights)
 
     def forward(self, cells: Tensor, /) -> Tensor:
         """The vector of each region."""

@@ -46,7 +46,8 @@ class RPN(nn.Module):
         top_before: best anchors a map before NMS, in training and in use.
         top_after: proposals an image after it, likewise.
         nms_threshold: overlap above which the weaker of two proposals of a map goes.
-        min_size: least side of a proposal in pixels of the image. The paper's code has 16 in pixels of the file.
+        min_size: least side of a proposal in pixels of the image. The paper's code has 16 in pixels of the file. A
+            proposal of no width or height, such as one in the padding, is none even where this is 0.
     """
 
     def __init__(
@@ -155,7 +156,8 @@ class RPN(nn.Module):
         found = []
         for image, (height, width) in enumerate(sizes):
             cut = clip_boxes(every_box[image], height, width)
-            large = (cut[:, 2:] - cut[:, :2] >= self.min_size).all(dim=1)
+            sides = cut[:, 2:] - cut[:, :2]
+            large = ((sides >= self.min_size) & (sides > 0)).all(dim=1)
             cut, score = cut[large], scores[image][large]
             keep = batched_nms(cut, score, of_level[large], self.nms_threshold)[:after]
             found.append((cut[keep], score[keep]))

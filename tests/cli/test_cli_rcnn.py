@@ -1,0 +1,96 @@
+"""`lightning-cv rcnn`: one command from an experiment to a checkpoint, and what it says of slips."""
+
+import csv
+import json
+import re
+
+import pytest
+import torch
+
+from lightning_cv.cli import main, rcnn
+from lightning_cv.cli.experiments import expand_configs, find_experiment
+from lightning_cv.cli.fit import launch
+from lightning_cv.tools.rcnn import STAGES
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "pooled"),
+    [
+        # convolutions, fc6, fc7, and 21 scores of 4,096 features
+        ("rcnn/rcnn_voc", 14_714_688 + 25_089 * 4096 + 4097 * 4096 + 4097 * 21, 25_088),
+        ("rcnn/rcnn_alexnet_voc", 61_100_840 - 4097 * 1000 + 4097 * 21, 9_216),  # torchvision's count and its fc8
+    ],
+)
+def test_published_recipes_are_parsed_and_their_nets_counted(name, parameters, pooled):
+    arguments, _ = expand_configs(["--config", name, "--data.root", "data"])
+    parser = rcnn._parser(list(STAGES))
+    settings = parser.parse_args(arguments)
+    with torch.device("meta"):
+        built = parser.instantiate(settings)
+    assert sum(parameter.numel() for parameter in built.net.parameters()) == parameters
+    assert built.net.pooled_size == pooled
+    recipe = built.recipe
+    assert (recipe.steps, recipe.drop_every, recipe.foreground, recipe.background) == (70_000, 20_000, 32, 96)
+    assert (recipe.ap, recipe.mirror, built.net.context) == ("11point", True, 16)
+    assert recipe.lr_scales == {"score": 10.0, "*.bias": 2.0}
+
+
+def test_the_verb_runs_its_experiment(tmp_path, capsys):
+    options = [
+        *("--config", "rcnn/rcnn_drawn", "--data.root", str(tmp_path), "--data.train", "4", "--data.test", "2"),
+        *("--data.val", "1", "--data.size", "64", "--recipe.steps", "1", "--recipe.batch", "64", "--quiet"),
+    ]
+    assert main(["rcnn", *options]) == 2
+    assert "no --out" in capsys.readouterr().err
+    assert main(["rcnn", *options, "--out", str(tmp_path / "out")]) == 2
+    assert "set data.proposals" in capsys.readouterr().err
+    (scenes,) = (tmp_path / "drawn").iterdir()
+    for split in ("train", "test"):
+        found = ["--split", split, "--width", "0", "--min-side", "8", "--most", "30", "--quiet", "--no-recall"]
+        assert main(["proposals", "build", str(scenes), *found, "--out", str(tmp_path / "boxes")]) == 0
+    options += ["--data.proposals", str(tmp_path / "boxes"), "--out", str(tmp_path / "run")]
+    capsys.readouterr()
+    assert main(["rcnn", *options]) == 0
+    said = capsys.readouterr().out
+    assert "target 0.5" in said
+    figure = json.loads(said[: said.rindex("}") + 1])["figures"]["test/map_50"]
+    rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))
+    assert float(rows[0]["train/loss"]) > 0
+    assert float(rows[-1]["test/map_50"]) == figure
+    ckpt = tmp_path / "run" / "rcnn.ckpt"
+    assert launch("test", ["--ckpt", str(ckpt), "--run_dir", str(tmp_path / "test")]).metrics["test/map_50"] == (
+        pytest.approx(figure, abs=1e-6)
+    )
+    assert main(["predict", "--ckpt", str(ckpt), "--images", str(scenes), "--out", str(tmp_path / "found")]) == 0
+    assert json.loads((tmp_path / "found" / "predictions.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("recipe: {stepss: 3}", r"mine\.yaml, line 2: no key recipe\.stepss; did you mean recipe\.steps\?"),
+        ("recip: {steps: 3}", r"mine\.yaml, line 2: no key recip; did you mean recipe\?"),
+        ("model: {}", r"mine\.yaml, line 2: model: the file is one for `lightning-cv fit`"),
+        ("recipe: {steps: -1}", r"recipe\.steps is at least 0, got -1"),
+        (
+            "target: {metric: test/map, value: 0.5, source: x}",
+            r"target\.metric: R-CNN has no test/map; valid: test/map_50",
+        ),
+    ],
+)
+def test_a_slip_in_a_file_is_told_before_anything_is_done(tmp_path, capsys, monkeypatch, text, told):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(f"base: [{find_experiment('rcnn/rcnn_drawn')}]\n{text}\n")
+    assert main(["rcnn", "--config", "mine.yaml", "--out", "out"]) == 2
+    assert re.search(told, capsys.readouterr().err)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.yaml"]
+
+
+def test_its_experiments_are_listed_and_found_near_a_slip(capsys):
+    assert main(["list", "--json"]) == 0
+    listed = {row["name"]: row["task"] for row in json.loads(capsys.readouterr().out)}
+    assert listed["rcnn/rcnn_alexnet_voc"] == "`lightning-cv rcnn`"
+    assert main(["rcnn", "--config", "rcnn/rcnn_drwn", "--out", "out"]) == 2
+    assert "did you mean rcnn/rcnn_drawn?" in capsys.readouterr().err
+    assert main(["fit", "--config", "rcnn/rcnn_drawn"]) == 2
+    assert "recipe: the file is one for `lightning-cv rcnn`" in capsys.readouterr().err
