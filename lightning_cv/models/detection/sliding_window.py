@@ -86,20 +86,29 @@ class SlidingWindowDetector(nn.Module):
 
     An image of H x W pixels holds H (H + 1) / 2 * W (W + 1) / 2 boxes (`ops.windows.number_of_boxes`): one of 800 x 600
     holds 57,768,120,000. The lecture's slides say "58 M", which is off by a thousand. So only some are looked at: every
-    size and shape given here, in steps of an eighth of the window. `crops` counts them.
+    size and shape given here, up to the whole picture, in steps of an eighth of the window. `crops` counts them.
+    Windows are cut to the picture. One with a side shorter than that of every window (13.2 pixels, as set here) has
+    none: nothing is found in it, and its loss is 0.
+
+    Without box regression a detection is only as good as its window. As set here, an object at most 3 times as long as
+    wide with an area of 13 x 13 pixels or more, up to the whole picture, has a window that overlaps it by 0.5 at least;
+    what is smaller or longer, such as the last sight of an object behind others, may have none and is then never found.
 
     The picture is resized once for each size and shape; there the classifier runs over it as a convolution.
     `crop_by_crop` gives the same logits the slow way, which cuts out each window: it computes what overlapping windows
     share again for each.
 
-    Trained on all windows: of an object are those that overlap it by `match_threshold`, and its best one; the rest are
-    background, of which the hardest count, 3 to a positive (Felzenszwalb et al. 2010 and Liu et al. 2016).
+    Trained on all windows: of an object are those that overlap it by `match_threshold`; the rest are background, of
+    which the hardest count, 3 to a positive (Felzenszwalb et al. 2010 and Liu et al. 2016). Differs from the latter: an
+    object that no window overlaps enough has none, for no box regression would bring one closer.
 
     Args:
         net: classifies crops.
         sizes: of windows, the square root of the area in pixels.
         ratios: of windows, width by height.
-        match_threshold: overlap from which a window shows an object.
+        growth: the factor, above 1, by which sizes go on from the largest until windows are the whole picture; None
+            stops at `sizes`.
+        match_threshold: overlap, above 0 and up to 1, from which a window shows an object.
         score_threshold, nms_threshold, top_before, top_after: see `class_wise_nms`.
     """
 
@@ -108,6 +117,7 @@ class SlidingWindowDetector(nn.Module):
         net: CropClassifier,
         sizes: Sequence[float] = (17, 22, 29, 38, 50, 64),
         ratios: Sequence[float] = (0.6, 1.0, 1.67),
+        growth: float | None = 1.3,
         match_threshold: float = 0.5,
         score_threshold: float = 0.01,
         nms_threshold: float = 0.3,
@@ -120,22 +130,33 @@ class SlidingWindowDetector(nn.Module):
                 f"SlidingWindowDetector: sizes and ratios are above 0 and one of each at least, got {list(sizes)} and "
                 f"{list(ratios)}"
             )
+        if growth is not None and not growth > 1:
+            raise ValueError(f"SlidingWindowDetector: growth is above 1 or None, got {growth}")
         self.net, self.num_classes = net, net.num_classes
-        self.shapes = [(size * ratio**0.5, size / ratio**0.5) for size, ratio in product(sizes, ratios)]
+        self.sizes, self.ratios, self.growth = list(sizes), list(ratios), growth
         self.class_loss = MinedCrossEntropy(min_negatives=16)
         self.match_threshold, self.score_threshold, self.nms_threshold = match_threshold, score_threshold, nms_threshold
         self.top_before, self.top_after = top_before, top_after
 
     def levels(self, height: int, width: int) -> list[Level]:
-        """How a picture is looked at; windows that do not fit into it are left out."""
+        """How a picture is looked at; not at all if a side is shorter than that of every window."""
         side, step, found = self.net.window, self.net.step, []
-        for window_width, window_height in self.shapes:
+        for window_height, window_width in self._shapes(height, width):
             h, w = round(height * side / window_height), round(width * side / window_width)
-            if min(h, w) >= side:
-                found.append(Level(h, w, (h - side) // step + 1, (w - side) // step + 1))
-        if not found:
-            raise ValueError(f"SlidingWindowDetector: no window fits into a picture of {width} x {height} pixels")
-        return found
+            found.append(Level(h, w, (h - side) // step + 1, (w - side) // step + 1))
+        return list(dict.fromkeys(found))
+
+    def _shapes(self, height: int, width: int) -> list[tuple[float, float]]:
+        """Height and width of the windows in pixels of the picture, cut to it."""
+        tall, wide = [ratio**-0.5 for ratio in self.ratios], [ratio**0.5 for ratio in self.ratios]
+        if min(height, width) < min(self.sizes) * min(*tall, *wide):
+            return []
+        sizes, largest = list(self.sizes), max(self.sizes)
+        if self.growth is not None:
+            while largest < max(height / min(tall), width / min(wide)):  # the size at which all windows are the picture
+                largest *= self.growth
+                sizes.append(largest)
+        return [(min(s * h, height), min(s * w, width)) for s, (h, w) in product(sizes, zip(tall, wide, strict=True))]
 
     def crops(self, height: int, width: int) -> int:
         """How many windows of a picture are classified: at each level, ((h - 32) // 4 + 1) ((w - 32) // 4 + 1)."""
@@ -143,7 +164,7 @@ class SlidingWindowDetector(nn.Module):
 
     def windows(self, height: int, width: int) -> Tensor:
         """The windows (A, 4) in pixels of the picture: level by level, row by row."""
-        found = []
+        found = [torch.zeros(0, 4)]
         for level in self.levels(height, width):
             ys, xs = torch.arange(level.down) * self.net.step, torch.arange(level.across) * self.net.step
             corners = torch.cartesian_prod(ys, xs).flip(-1)  # (h*v, 2)
@@ -153,8 +174,13 @@ class SlidingWindowDetector(nn.Module):
 
     def forward(self, images: Tensor, /) -> Tensor:
         """Logits (N, A, K + 1) of the windows of images (N, 3, H, W)."""
-        logits = [self.net(_resized(images, level)) for level in self.levels(*_size(images))]
-        return torch.cat([one.flatten(2) for one in logits], dim=2).transpose(1, 2)
+        logits = [self.net(_resized(images, level)).flatten(2) for level in self.levels(*_size(images))]
+        return torch.cat(logits, dim=2).transpose(1, 2) if logits else self._no_logits(images)
+
+    def _no_logits(self, images: Tensor) -> Tensor:
+        """Logits (N, 0, K + 1), through which every parameter of the net still gets a gradient, of zeros."""
+        nothing = torch.stack([parameter.sum() for parameter in self.net.parameters()]).sum()
+        return nothing.expand(len(images), 0, self.num_classes + 1)
 
     def crop_by_crop(self, images: Tensor, at_once: int = 1024) -> Tensor:
         """The same logits, each from its own crop, `at_once` of which are classified together."""
@@ -164,7 +190,7 @@ class SlidingWindowDetector(nn.Module):
             crops = crops.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
             found = torch.cat([self.net(some).flatten(1) for some in torch.split(crops, at_once)])
             logits.append(found.view(len(images), -1, self.num_classes + 1))
-        return torch.cat(logits, dim=1)
+        return torch.cat(logits, dim=1) if logits else self._no_logits(images)
 
     def losses(self, images: Tensor, targets: list[DetectionTarget]) -> dict[str, Tensor]:
         """The scalar `class`: cross entropy of the windows that count, by the number of those that show an object."""
@@ -179,7 +205,8 @@ class SlidingWindowDetector(nn.Module):
         boxes = pad_sequence([t["boxes"][rows] for t, rows in zip(targets, kept, strict=True)], batch_first=True)
         names = pad_sequence([t["labels"][rows] for t, rows in zip(targets, kept, strict=True)], batch_first=True)
         overlaps = iou(boxes.flatten(0, 1), windows).view(*names.shape, len(windows))  # (N, G, A)
-        match = match_ssd(overlaps, self.match_threshold)  # (N, A)
+        near = overlaps.masked_fill(overlaps < self.match_threshold, 0.0)  # farther pairs are no match, even the best
+        match = match_ssd(near, self.match_threshold)  # (N, A)
         return F.pad(names, (1, 0)).gather(1, match - NO_MATCH)
 
     @torch.no_grad()
