@@ -12,7 +12,7 @@ from lightning_cv.cli.experiments import experiment_name
 from lightning_cv.datasets.drawn import DrawnLabels, draw_scene, scene_seed
 from lightning_cv.metrics.multilabel import MultilabelOverlap
 from lightning_cv.metrics.segmentation import SegmentationIoU
-from lightning_cv.models import DeconvNet, SlidingWindow
+from lightning_cv.models import SlidingWindow
 from lightning_cv.ops.segmentation_losses import CrossEntropyLoss, predict_masks
 
 COARSE = ("fcn_drawn", "binary_drawn", "multilabel_drawn", "smp_deeplabv3plus_drawn")
@@ -44,7 +44,7 @@ def learn_by_heart(block: dict[str, Any], name: str) -> float:
     images, masks, planes = scenes(SIZES.get(name, 64))
     truth = {"multilabel_drawn": planes, "binary_drawn": (masks > 0).long()}.get(name, masks)
     sparse = "BedOfNails" in str(block)  # maps that are mostly zeros
-    rate, steps = (2e-2, 900) if isinstance(net, DeconvNet) else (2e-2 if sparse else 1e-2, 500)
+    rate, steps = (2e-2, 900) if name == "deconvnet_drawn" else (2e-2 if sparse else 1e-2, 500)
     optimizer = torch.optim.AdamW(net.parameters(), lr=rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
     loss = CrossEntropyLoss(weights(masks) if truth is masks else None)
