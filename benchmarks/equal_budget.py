@@ -88,10 +88,10 @@ SEGMENTERS = {
     "full_resolution": System("convolutions at full resolution", ("full_resolution_drawn",)),
     "fcn_vgg": System("FCN-8s on VGG-16, narrow", ("fcn_vgg_drawn",)),
     "fcn_vgg_staged": System(
-        "FCN-32s, 16s, 8s on it, in turn", ("fcn32s_vgg_drawn", "fcn16s_vgg_drawn", "fcn_vgg_drawn")
+        "FCN-32s, 16s, 8s on VGG-16, in turn", ("fcn32s_vgg_drawn", "fcn16s_vgg_drawn", "fcn_vgg_drawn")
     ),
     "fcn": System("FCN on a feature pyramid", ("fcn_drawn",)),
-    "fcn_auxiliary": System("the same with an auxiliary head", ("fcn_auxiliary_drawn",)),
+    "fcn_auxiliary": System("FCN with an auxiliary head", ("fcn_auxiliary_drawn",)),
     "deconvnet": System("DeconvNet, whole scenes", ("deconvnet_drawn",), ("--model.net.kernel=2",)),
     "deconvnet_stages": System("DeconvNet, two stages, windows", ("deconvnet_stage1_drawn", "deconvnet_stage2_drawn")),
     "nearest": _upsampler("nearest", "Nearest"),
