@@ -46,16 +46,21 @@ def table(columns: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [columns, ["---"] * len(columns), *rows])
 
 
-def seconds_and_macs(net: nn.Module, image: Tensor) -> tuple[float, int]:
-    """CPU-seconds of one pass and its multiply-adds."""
-    with FlopCounterMode(display=False) as counter:
-        net(image)
+def cpu_seconds(net: nn.Module, image: Tensor) -> float:
+    """Of one pass over images (N, 3, H, W), the median of some."""
     times = []
     for _ in range(REPEATS):
         begun = time.process_time()
         net(image)
         times.append(time.process_time() - begun)
-    return statistics.median(times), counter.get_total_flops() // 2
+    return statistics.median(times)
+
+
+def seconds_and_macs(net: nn.Module, image: Tensor) -> tuple[float, int]:
+    """CPU-seconds of one pass and its multiply-adds."""
+    with FlopCounterMode(display=False) as counter:
+        net(image)
+    return cpu_seconds(net, image), counter.get_total_flops() // 2
 
 
 def windows(sizes: list[int]) -> str:

@@ -14,11 +14,11 @@ says "about".
 """
 
 import argparse
-import statistics
 import time
 
 import torch
 import torch.nn.functional as F
+from segmentation_cost import cpu_seconds, table
 from torch import Tensor
 
 from lightning_cv.cli.experiments import find_experiment, read_yaml
@@ -27,7 +27,7 @@ from lightning_cv.models.detection.sliding_window import Level
 from lightning_cv.ops.windows import number_of_boxes
 
 EXPERIMENT = "detection/sliding_window_drawn"
-REPEATS, AT_ONCE = 3, 1024
+AT_ONCE = 1024
 
 
 def detector() -> SlidingWindowDetector:
@@ -35,17 +35,6 @@ def detector() -> SlidingWindowDetector:
     settings = read_yaml(find_experiment(EXPERIMENT))["model"]["init_args"]["net"]["init_args"]
     classifier = CropClassifier(**settings.pop("net")["init_args"])
     return SlidingWindowDetector(classifier, **settings).requires_grad_(False).eval()
-
-
-def as_a_convolution(net: SlidingWindowDetector, image: Tensor) -> float:
-    """CPU-seconds of a pass over an image (1, 3, H, W)."""
-    net(image)
-    times = []
-    for _ in range(REPEATS):
-        begun = time.process_time()
-        net(image)
-        times.append(time.process_time() - begun)
-    return statistics.median(times)
 
 
 def crop_by_crop(net: SlidingWindowDetector, image: Tensor, most: int) -> float:
@@ -74,7 +63,8 @@ def row(net: SlidingWindowDetector, height: int, width: int, crops: int) -> list
     """Of the table."""
     image, windows, levels = torch.rand(1, 3, height, width), net.crops(height, width), net.levels(height, width)
     is_sampled = windows > crops
-    together = as_a_convolution(net, image)
+    net(image)  # warms up
+    together = cpu_seconds(net, image)
     single = crop_by_crop(net, image, max(1, crops // len(levels)) if is_sampled else windows)
     about = "about " if is_sampled else ""
     return [
@@ -102,10 +92,8 @@ def main() -> None:
     torch.manual_seed(0)
     net = detector()
     columns = ["picture", "all boxes", "windows", "crop by crop, s", "as a convolution, s", "times"]
-    for cells in [columns, ["---"] * len(columns)]:
-        print(f"| {' | '.join(cells)} |")
-    for width, height in asked.sizes:
-        print(f"| {' | '.join(row(net, height, width, asked.crops))} |", flush=True)
+    rows = [row(net, height, width, asked.crops) for width, height in asked.sizes]
+    print(table(columns, rows))
 
 
 if __name__ == "__main__":

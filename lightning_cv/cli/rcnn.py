@@ -5,10 +5,14 @@ from argparse import ArgumentError
 from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning_cv.cli.target import Target
 from lightning_cv.errors import UserError
+
+if TYPE_CHECKING:  # `--help` shall not wait for them
+    from lightning_cv.contracts import LabelMap
+    from lightning_cv.tools.rcnn import Story
 
 EPILOG = """--config names a file of experiments/rcnn, or one of your own; any key of it can be set beside it, such as
 --data.proposals boxes or --recipe.steps 2000. The proposals are what `lightning-cv proposals build` wrote for both
@@ -93,16 +97,18 @@ def run(argv: list[str]) -> tuple[dict[str, Any], Target | None]:  # Any: figure
         pictures,
         loggers,
     )
-    results = story.run(settings.until)
-    if settings.until == STAGES[-1]:
-        _write_checkpoint(folder / CHECKPOINT, kept, story, datamodule.label_map)
-    for logger in loggers:
-        if isinstance(logger, WandbRun):
-            logger.finish()
+    try:
+        results = story.run(settings.until)
+        if settings.until == STAGES[-1]:
+            _write_checkpoint(folder / CHECKPOINT, kept, story, datamodule.label_map)
+    finally:
+        for logger in loggers:
+            if isinstance(logger, WandbRun):
+                logger.finish()
     return results, built.target
 
 
-def _write_checkpoint(file: Path, settings: dict[str, Any], story: Any, label_map: Any) -> None:
+def _write_checkpoint(file: Path, settings: dict[str, Any], story: "Story", label_map: "LabelMap") -> None:  # Any: YAML
     """All stages as a checkpoint of `TwoStageDetector`."""
     from lightning_cv.checkpoints import AtomicCheckpointIO
     from lightning_cv.tasks import TwoStageDetector

@@ -87,6 +87,8 @@ class DetectionTask(Task):
 
     def _terms(self, batch: DetectionBatch) -> dict[str, Tensor]:
         losses = self.net.losses(batch["images"], batch["targets"])
+        if not losses:  # of a net that is trained elsewhere, such as R-CNN
+            return {}
         return {"loss": sum(losses.values(), start=batch["images"].new_zeros(()))} | {
             f"loss_{name}": value for name, value in losses.items()
         }

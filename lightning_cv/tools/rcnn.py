@@ -41,7 +41,7 @@ from lightning_cv.ops.counters import mix
 from lightning_cv.tasks.parameter_groups import parameter_groups, scale
 from lightning_cv.tools.proposals import file_target
 from lightning_cv.tools.rcnn_detector import SVMDetector, described, warped
-from lightning_cv.tools.rcnn_regions import Recipe, Regions, background_of, chance_of, regions_of
+from lightning_cv.tools.rcnn_regions import Recipe, Regions, background_of, foreground_and_background, regions_of
 from lightning_cv.tracking import MetricsCSV
 
 STAGES = ("finetune", "features", "svms", "boxes", "detections")
@@ -149,7 +149,9 @@ class Story:
             sample = self.train[row]
             regions = regions_of(sample, recipe.proposals)
             chosen = []
-            for pool, total in zip(chance_of(regions), (recipe.foreground, recipe.background), strict=True):
+            for pool, total in zip(
+                foreground_and_background(regions), (recipe.foreground, recipe.background), strict=True
+            ):
                 share = total * (place + 1) // count - total * place // count
                 chosen.append(first_rows(torch.from_numpy(pool).nonzero()[:, 0], share, generator))
             picked = torch.cat(chosen).numpy()

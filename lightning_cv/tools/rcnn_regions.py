@@ -119,7 +119,7 @@ def background_of(regions: Regions, label: int, below: float) -> NDArray[np.bool
     return clear
 
 
-def chance_of(regions: Regions) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def foreground_and_background(regions: Regions) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which regions (R,) fine-tuning takes for objects, and which for background: a difficult object is neither."""
     best = regions.overlaps.max(axis=1, initial=0.0)
     near = best >= 0.5

@@ -19,7 +19,7 @@ from lightning_cv.models.detection.rcnn import BoxRegression, RegionNet
 from lightning_cv.tools.proposals import build
 from lightning_cv.tools.rcnn import Story, results_of
 from lightning_cv.tools.rcnn_detector import SVMDetector
-from lightning_cv.tools.rcnn_regions import Recipe, background_of, chance_of, digest, regions_of
+from lightning_cv.tools.rcnn_regions import Recipe, background_of, digest, foreground_and_background, regions_of
 
 
 class Around:
@@ -205,7 +205,7 @@ def test_regions_are_objects_then_proposals_and_difficult_ones_are_neither():
     assert found.overlaps[:, 0] == pytest.approx([1, 10 / 12, 0, 0])
     assert background_of(found, 3, 0.3).tolist() == [False, False, False, True]
     assert background_of(found, 1, 0.3).tolist() == [True] * 4
-    near, far = chance_of(found)
+    near, far = foreground_and_background(found)
     assert (near.tolist(), far.tolist()) == ([True, True, False, False], [False, False, False, True])
     assert len(regions_of(sample, 1).boxes) == 2
     del sample["proposals"]
