@@ -147,11 +147,12 @@ class CPUBudget(Callback):
             trainer.should_stop = True
 
 
-def train(kind: str, system: System, budget: float, folder: Path) -> Path:
-    """The last checkpoint of a system's last stage."""
+def train(kind: str, system: System, budget: float, folder: Path) -> tuple[Path, int]:
+    """The last checkpoint of a system's last stage, and the steps of all stages."""
     from lightning_cv.cli.fit import launch
 
     checkpoint: Path | None = None
+    steps = 0
     shares = system.shares or [1 / len(system.stages)] * len(system.stages)
     for stage, share in zip(system.stages, shares, strict=True):
         seconds = budget * share
@@ -163,8 +164,9 @@ def train(kind: str, system: System, budget: float, folder: Path) -> Path:
         run = folder / stage
         launch("fit", ["--config", stage if "/" in stage else f"{kind}/{stage}", "--run_dir", str(run), *asked, *QUIET])
         checkpoint = run / "checkpoints" / "last.ckpt"
+        steps += torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"]
     assert checkpoint is not None
-    return checkpoint
+    return checkpoint, steps
 
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
@@ -202,10 +204,9 @@ def one_system(kind: str, name: str, budget: float, threads: int, place: Path) -
     _, figures, systems, size = KINDS[kind]
     with tempfile.TemporaryDirectory() as scratch:
         begun = time.perf_counter()
-        checkpoint = train(kind, systems[name], budget, Path(scratch))
+        checkpoint, steps = train(kind, systems[name], budget, Path(scratch))
         seconds = time.perf_counter() - begun
         tested = launch("test", ["--ckpt", str(checkpoint), "--run_dir", str(Path(scratch) / "test"), *QUIET])
-        steps = torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"]
         found: dict[str, Any] = {key: tested.metrics[key] for key in figures}
         found |= {"steps": steps, "seconds": seconds, "budget": budget, **measure(checkpoint, size, threads)}
     part = place.with_suffix(".part")

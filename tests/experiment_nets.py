@@ -74,3 +74,19 @@ def small_experiments() -> list[Path]:
     """The experiments that tests train."""
     counts = parameter_counts()
     return [path for path in EXPERIMENTS if counts.get(experiment_name(path), LARGE + 1) <= LARGE]
+
+
+CONTINUES = {
+    "faster_rcnn_step2_drawn": "--model.net.proposer.weights",
+    "faster_rcnn_step3_drawn": "--model.net.weights",
+    "faster_rcnn_step4_drawn": "--model.net.weights",
+}
+"""Experiments that another run's checkpoint is handed to, and the option that hands it over."""
+
+
+def weights_before(block: dict[str, Any], file: Path) -> str:
+    """A checkpoint such as the step before a net's leaves, of weights drawn at random."""
+    proposer = block["init_args"].get("proposer")
+    net = build(proposer["init_args"]["net"] if proposer else block)
+    torch.save({"state_dict": {f"net.{name}": value for name, value in net.state_dict().items()}}, file)
+    return str(file)

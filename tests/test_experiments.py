@@ -10,9 +10,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "cli"))
 
-import torch
 from drawn_root import make_data_root
-from experiment_nets import EXPERIMENTS, build, net_block, small_experiments
+from experiment_nets import CONTINUES, EXPERIMENTS, net_block, small_experiments, weights_before
 from forked import run
 
 from lightning_cv.checkpoints import load_checkpoint
@@ -27,23 +26,6 @@ SHORT = [
     "--data.batch_size=2",
 ]
 DRAWN_SHORT = ["--data.train=8", "--data.val=4", "--data.test=4"]
-
-
-CONTINUES = {
-    "faster_rcnn_step2_drawn": "--model.net.proposer.weights",
-    "faster_rcnn_step3_drawn": "--model.net.weights",
-    "faster_rcnn_step4_drawn": "--model.net.weights",
-}
-"""Experiments that another run's checkpoint is handed to, and the option that hands it over."""
-
-
-def weights_before(path: Path, file: Path) -> str:
-    """A checkpoint such as the step before leaves, of weights drawn at random."""
-    block = net_block(path)
-    proposer = block["init_args"].get("proposer")
-    net = build(proposer["init_args"]["net"] if proposer else block)
-    torch.save({"state_dict": {f"net.{name}": value for name, value in net.state_dict().items()}}, file)
-    return str(file)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +63,7 @@ def test_an_experiment_fits_and_its_checkpoint_is_tested(path: Path, data_root: 
     if option := CONTINUES.get(path.stem):
         assert run(arguments, tmp_path, LIGHTNING_CV_DATA=str(data_root)) != 0, "it goes on from another run"
         assert f"{option} CKPT" in (tmp_path / "output.txt").read_text()
-        arguments += [option, weights_before(path, tmp_path / "before.ckpt")]
+        arguments += [option, weights_before(net_block(path), tmp_path / "before.ckpt")]
         shutil.rmtree(tmp_path / "runs", ignore_errors=True)
     assert run(arguments, tmp_path, LIGHTNING_CV_DATA=str(data_root)) == 0, (tmp_path / "output.txt").read_text()
     (folder,) = tmp_path.glob(f"runs/*/{path.stem}/*")

@@ -11,7 +11,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent / "cli"))
 
-from experiment_nets import build, net_block, small_experiments
+from experiment_nets import CONTINUES, build, net_block, small_experiments, weights_before
 from forked import KILL_AT, run
 from test_cli_resume import assert_same_bits
 
@@ -81,13 +81,24 @@ REAL = {
     ),
 }
 SEGMENTATION = REAL["segmentation"]
+
+
+def windows(kind: str, train: str) -> Real:
+    """As DeconvNet's stages see pictures."""
+    block = {"class_path": f"lightning_cv.datasets.windows.{kind}"}
+    to_64 = ("WindowTrain", {"size": 64, "larger": 72})
+    return SEGMENTATION._replace(arguments={**VOC, "train": train, "windows": block}, train=to_64)
+
+
 MODES = {
     "binary_drawn": SEGMENTATION._replace(arguments={**VOC, "binary": True}, classes=1),
     "multilabel_drawn": SEGMENTATION._replace(
         arguments={**VOC, "multilabel": True}, classes=20, base="multilabel_segmentation"
     ),
+    "deconvnet_stage1_drawn": windows("ObjectWindows", "derived_object - val - test"),  # pictures with object masks
+    "deconvnet_stage2_drawn": windows("ProposalWindows", "train"),
 }
-"""Experiments that see real pictures in another way. DeconvNet's windows need object masks, which the samples lack."""
+"""Experiments that see real pictures in another way."""
 SYSTEMS = [path for path in small_experiments() if path.parent.name in REAL and path.stem.endswith("_drawn")]
 TRAINER = {
     "max_epochs": 1,
@@ -166,13 +177,18 @@ def said(folder: Path) -> str:
 
 def go_the_whole_way(path: Path, folder: Path, root: Path, data: dict[str, Any] | None) -> None:
     runs = {}
+    begun: list[str] = []
+    if option := CONTINUES.get(path.stem):
+        block = net_block(path) if data is None else of_classes(net_block(path), real_pictures(path))
+        begun = [option, weights_before(block, folder / "before.ckpt")]
     for name, at in (("whole", "-1"), ("killed", str(STEPS - 1))):
         place = folder / name
         place.mkdir()
         short(path, place, data)
-        ended = run(["fit", "--config", "short.yaml"], place, **{KILL_AT: at, "LIGHTNING_CV_DATA": str(root)})
+        ended = run(["fit", "--config", "short.yaml", *begun], place, **{KILL_AT: at, "LIGHTNING_CV_DATA": str(root)})
         assert ended == (0 if name == "whole" else -9), said(place)
         (runs[name],) = place.glob("runs/*/short/*")
+    (folder / "before.ckpt").unlink(missing_ok=True)  # what the net began from is in its own checkpoints
     assert run(["resume", str(runs["killed"])], folder / "killed", LIGHTNING_CV_DATA=str(root)) == 0
     whole, resumed = (load_checkpoint(runs[name] / "checkpoints/last.ckpt") for name in ("whole", "killed"))
     assert_same_bits(whole["state_dict"], resumed["state_dict"])

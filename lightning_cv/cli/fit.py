@@ -36,6 +36,7 @@ from lightning_cv.cli.memory import keep_freed_memory
 from lightning_cv.cli.settings import (
     Settings,
     checkpoint_to_test,
+    forget_weights,
     refuse_other_settings,
     untrained,
     without_objects,
@@ -162,6 +163,8 @@ class ExperimentCLI(LightningCLI):
         for callback in _listed(trainer.callbacks):
             if callback.get("init_args.dirpath", "") is None:
                 callback.init_args.dirpath = str(self.run_dir / run_folder.CHECKPOINTS)
+        if self.verb == "fit" and (self.config.ckpt or run_folder.has_checkpoints(self.run_dir)):
+            forget_weights(self.config.model)  # all come from the checkpoint
 
     def _run_folder(self, throw_away: bool) -> Path:
         if not run_folder.is_first_process() and run_folder.SHARED_RUN in os.environ:
@@ -226,12 +229,9 @@ class ExperimentCLI(LightningCLI):
 
     def checkpoint_to_go_on(self) -> Path | None:
         """The newest checkpoint of the run that a launcher started again; None where it is new or had saved nothing."""
-        if self.verb != "fit" or not run_folder.goes_on_in(self.run_dir):
+        if self.verb != "fit" or not (run_folder.goes_on_in(self.run_dir) and run_folder.has_checkpoints(self.run_dir)):
             return None
-        folder = self.run_dir / run_folder.CHECKPOINTS
-        if not any(folder.glob("*.ckpt")):
-            return None
-        found = newest_checkpoint(folder)
+        found = newest_checkpoint(self.run_dir / run_folder.CHECKPOINTS)
         for path, reason in found.skipped:
             print(f"skipped {path.name}: {reason}", file=sys.stderr)
         _refuse_other_checkpoint(self, found.content, str(found.path))

@@ -60,6 +60,11 @@ def goes_on_in(folder: Path) -> bool:
     return restarts() > 0 and (folder / CONFIG).is_file()
 
 
+def has_checkpoints(folder: Path) -> bool:
+    """Whether a run's folder holds any."""
+    return any((folder / CHECKPOINTS).glob("*.ckpt"))
+
+
 def restarts() -> int:
     """How many times the launcher, SLURM or torchrun, has started this job again."""
     counts = (os.environ.get(name) for name in ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT"))

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from jsonargparse import Namespace
+
 from lightning_cv.errors import UserError
 
 Settings = dict[str, Any]  # what YAML holds: scalars, lists, mappings
@@ -22,11 +24,28 @@ class Difference(NamedTuple):
 def checkpoint_to_test(splits: Mapping[str, str]) -> str:
     """The checkpoint to test: the best one, or the last where validation looked at images that were trained on.
 
-    >>> checkpoint_to_test({"train": "train+val", "val": "val"})
+    >>> checkpoint_to_test({"train": "2007/trainval", "val": "val"})
     'last'
+    >>> checkpoint_to_test({"train": "2012/train+sbd/val - 2012/val", "val": "val"})
+    'best'
     """
-    seen = splits.get("train", "").split("+")
-    return "last" if any(part in seen for part in splits.get("val", "none").split("+")) else "best"
+    seen = _named(splits.get("train", ""))
+    return "last" if any(_same(one, other) for one in _named(splits.get("val", "")) for other in seen) else "best"
+
+
+def _named(splits: str) -> set[tuple[str, str]]:
+    """Set and name of each split that `splits` joins, those left out by " - " not counted."""
+    named = set()
+    for part in filter(None, splits.partition(" - ")[0].split("+")):
+        origin, _, name = part.strip().rpartition("/")
+        named |= {(origin, each) for each in (("train", "val") if name == "trainval" else (name,))}
+    return named
+
+
+def _same(one: tuple[str, str], other: tuple[str, str]) -> bool:
+    """Whether two splits may hold the same pictures: without a set, a name is of the year that the data are of."""
+    sets = {one[0], other[0]}
+    return one[1] == other[1] and (len(sets) == 1 or ("" in sets and all(each.isdigit() for each in sets - {""})))
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> Settings:
@@ -106,6 +125,18 @@ def untrained(block: Any) -> Any:  # Any: a YAML tree
             for key, value in block.items()
         }
     return [untrained(item) for item in block] if isinstance(block, list) else block
+
+
+def forget_weights(block: Any) -> None:  # Any: parsed settings
+    """`untrained`, of parsed settings and in place."""
+    entries = block if isinstance(block, dict) else vars(block) if isinstance(block, Namespace) else {}
+    for key, value in entries.items():
+        if key == "weights" and isinstance(value, str):
+            entries[key] = None
+        elif key != "inference":
+            forget_weights(value)
+    for item in block if isinstance(block, list) else ():
+        forget_weights(item)
 
 
 def of_training(block: Any) -> Any:  # Any: a YAML tree

@@ -21,6 +21,9 @@ class DenseInference(ABC):
     of_logits: ClassVar[bool] = False
     """Whether a look gives logits and this does, too, instead of probabilities."""
 
+    exclusive: ClassVar[bool] = False
+    """Whether it is for classes of which a pixel has exactly one."""
+
     @abstractmethod
     def __call__(self, look: Look, images: Tensor, image_ids: Sequence[str] = ()) -> Tensor:
         """Probabilities (N, K, H, W) of images (N, 3, H, W), whose ids are known where a data set gave them."""

@@ -24,6 +24,7 @@ class NetProduct(DenseInference):
     """
 
     of_logits: ClassVar[bool] = True
+    exclusive: ClassVar[bool] = True
     of_scores: ClassVar[bool] = False
     """Whether scores are multiplied, so that no look may average probabilities."""
 
@@ -71,6 +72,7 @@ class ScoreProduct(NetProduct):
     CRF follows. Arguments as for `NetProduct`; neither look may average probabilities.
     """
 
+    exclusive: ClassVar[bool] = False
     of_scores: ClassVar[bool] = True
 
     def _said(self, look: Look, inference: DenseInference | None, images: Tensor, ids: Sequence[str]) -> Tensor:

@@ -53,13 +53,14 @@ class GridWindows(WindowSource):
 class FileWindows(WindowSource):
     """The best proposals of a file, enlarged: of the lists that a data set names, not of pictures of one's own.
 
-    Noh et al. 2015, section 4.2 and the release: the 50 best EdgeBoxes whose sides are at least 112 pixels, 1.2 times
-    as large. Differs: the least side is an argument, since it depends on the pictures.
+    Noh et al. 2015, section 4.2 and the release: the 50 best EdgeBoxes, enlarged 1.2 times, whose sides are then at
+    least 112 pixels. Differs: the least side is an argument, since it depends on the pictures; what of a window lies
+    outside of the image is cut, where the release pads the image with zeros.
 
     Args:
         file: see `ops.proposal_file`; in pixels of pictures that are evaluated at their own size.
         most: windows of an image.
-        smallest: a proposal with a shorter side, in pixels, is passed over.
+        smallest: a window with a shorter side, in pixels and before it is cut, is passed over.
         context: sides of a window in those of its proposal; cut at the edge of the image.
     """
 
@@ -74,7 +75,7 @@ class FileWindows(WindowSource):
         if image_id not in self.proposals:
             raise ValueError(f"{self.file} has no proposals for image {image_id}; GridWindows needs none")
         boxes = torch.from_numpy(self.proposals[image_id].boxes)
-        large = (boxes[:, 2:] - boxes[:, :2]).amin(dim=1) >= self.smallest
+        large = (boxes[:, 2:] - boxes[:, :2]).amin(dim=1) * self.context >= self.smallest
         boxes = boxes[large][: self.most]
         middle, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2 * self.context
         grown = torch.cat([(middle - half).floor(), (middle + half).ceil()], dim=1)

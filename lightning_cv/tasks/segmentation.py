@@ -194,5 +194,7 @@ class MultilabelSegModule(SegModule):
             )
 
     def check_classes(self, label_map: LabelMap) -> None:
-        """Raise where the net and the data disagree on the number of labels."""
+        """Raise where the net and the data disagree on the number of labels, or `inference` is for other classes."""
         Task.check_classes(self, label_map)
+        if self.inference is not None and self.inference.exclusive:
+            raise ValueError(f"model.inference: {type(self.inference).__name__} is for classes that exclude each other")

@@ -4,6 +4,7 @@ import argparse
 import json
 import multiprocessing
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -15,7 +16,7 @@ from lightning_cv.locks import RunLock
 
 if TYPE_CHECKING:  # `--help` shall not wait for it
     from lightning_cv.contracts import DetectionSample, DetectionTarget
-    from lightning_cv.datasets.proposals import Entry, Proposals, Samples
+    from lightning_cv.datasets.proposals import Boxes, Entry, Picture, Proposals, Samples
     from lightning_cv.datasets.selective_search import SelectiveSearch
     from lightning_cv.metrics.proposals import ProposalFigures
 
@@ -30,6 +31,7 @@ class Built(NamedTuple):
     image_id: str
     entry: "Entry | None"
     trouble: str  # why there is no entry
+    seconds: float = 0  # of the search; 0 where the boxes were there
 
 
 def main(argv: Sequence[str]) -> int:
@@ -61,17 +63,25 @@ def _build(source: "Samples", options: argparse.Namespace) -> int:
     from lightning_cv.datasets.selective_search import SelectiveSearch
 
     search = SelectiveSearch(options.mode, options.width, options.min_side, most=options.most, seed=options.seed)
-    troubles = build(source, search, options.out, options.processes, quiet=options.quiet)
+    seconds: list[float] = []
+    troubles = build(source, search, options.out, options.processes, quiet=options.quiet, seconds=seconds)
     for line in troubles:
         print(f"skipped {line}", file=sys.stderr)
     size = sum(file.stat().st_size for file in options.out.glob("*/*.npy"))
     if not options.json:
         print(f"{len(source) - len(troubles)} of {len(source)} pictures -> {options.out}, {size / 1e6:.1f} MB in all")
+        if seconds:
+            print(f"{len(seconds)} searched, {sum(seconds) / len(seconds):.2f} s each")
     return len(troubles)
 
 
 def build(
-    source: "Samples", search: "SelectiveSearch", folder: Path, processes: int = 1, quiet: bool = True
+    source: "Samples",
+    search: "SelectiveSearch",
+    folder: Path,
+    processes: int = 1,
+    quiet: bool = True,
+    seconds: list[float] | None = None,
 ) -> list[str]:
     """Find and keep the boxes of all pictures that a folder has not yet; a line for each that could not be read.
 
@@ -81,6 +91,7 @@ def build(
         folder: the cache.
         processes: pictures that are searched at once.
         quiet: no progress bar.
+        seconds: takes those of each search.
 
     Raises:
         UserError: another process is at work in the folder.
@@ -91,10 +102,12 @@ def build(
     refuse_other_cache(folder, search.settings)  # before a lock is left in a folder of something else
     folder.mkdir(parents=True, exist_ok=True)
     with RunLock(folder):
-        return _build_all(source, search, folder, processes, quiet)
+        return _build_all(source, search, folder, processes, quiet, [] if seconds is None else seconds)
 
 
-def _build_all(source: "Samples", search: "SelectiveSearch", folder: Path, processes: int, quiet: bool) -> list[str]:
+def _build_all(
+    source: "Samples", search: "SelectiveSearch", folder: Path, processes: int, quiet: bool, seconds: list[float]
+) -> list[str]:
     from rich.progress import track
 
     from lightning_cv.datasets.proposals import add_to_index, begin
@@ -108,6 +121,8 @@ def _build_all(source: "Samples", search: "SelectiveSearch", folder: Path, proce
             troubles.append(done.trouble)
             continue
         entries[done.image_id] = done.entry
+        if done.seconds:
+            seconds.append(done.seconds)
         if len(entries) % _SAVED_EVERY == 0:
             add_to_index(folder, entries)
     add_to_index(folder, entries)
@@ -158,7 +173,17 @@ def _one(source: "Samples", search: "SelectiveSearch", folder: Path, index: int)
         sample = source[index]
     except DataError as error:
         return Built("", None, str(error))
-    return Built(sample["image_id"], add_picture(folder, sample["image"], search), "")
+    seconds = 0.0
+
+    def timed(image: "Picture") -> "Boxes":
+        nonlocal seconds
+        begun = time.perf_counter()
+        boxes = search(image)
+        seconds = time.perf_counter() - begun
+        return boxes
+
+    entry = add_picture(folder, sample["image"], timed)
+    return Built(sample["image_id"], entry, "", seconds)
 
 
 def recall(source: "Samples", proposals: "Proposals", limits: Sequence[int] = LIMITS) -> "ProposalFigures":

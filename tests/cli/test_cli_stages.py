@@ -55,6 +55,7 @@ def test_finer_fcns_begin_with_the_weights_of_coarser_ones(tmp_path: Path) -> No
     assert states[32]["net.score.weight"].any()
     kept = [name for name in states[32] if "upsamplings" not in name]
     assert all(torch.equal(states[32][name], states[8][name]) for name in kept)  # of rate 0
+    assert torch.equal(states[16]["net.upsamplings.0.weight"], states[8]["net.upsamplings.0.weight"])
     finer = [f"net.skip_scores.{number}.weight" for number in (0, 1)]
     assert set(states[8]) - set(states[16]) >= {finer[1]}
     assert not any(states[8][name].any() for name in finer)

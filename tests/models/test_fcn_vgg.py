@@ -168,8 +168,13 @@ def test_a_file_without_a_trained_classifier_is_refused(tmp_path):
     state = narrow_vgg().state_dict()
     state["classifier.0.weight"].fill_(torch.nan)  # as in torchvision's IMAGENET1K_FEATURES
     torch.save(state, tmp_path / "vgg.pt")
-    with pytest.raises(ValueError, match=r"vgg\.pt: fc\.0\.weight is not finite"):
+    with pytest.raises(ValueError, match=r"vgg\.pt: fc\.0\.weight is not finite \(torchvision"):
         FCNVGG(**SMALL, weights=str(tmp_path / "vgg.pt"))
+    diverged = FCNVGG(**SMALL).state_dict()
+    diverged["fc.0.weight"].fill_(torch.nan)
+    torch.save(diverged, tmp_path / "own.ckpt")
+    with pytest.raises(ValueError, match=r"own\.ckpt: fc\.0\.weight is not finite$"):
+        FCNVGG(**SMALL, weights=str(tmp_path / "own.ckpt"))
 
 
 def test_scores_of_other_classes_are_not_lost_unasked(tmp_path):
@@ -185,6 +190,22 @@ def test_scores_of_other_classes_are_not_lost_unasked(tmp_path):
     assert torch.equal(net.stages[4][0].weight, trained.stages[4][0].weight)
     assert FCNVGG(**SMALL, weights=place).skip_scores[0].weight.all()
     assert not FCNVGG(**SMALL, weights=place, keep_scores=False).skip_scores[0].weight.any()
+
+
+def test_learned_filters_are_kept_where_their_factor_is_the_same(tmp_path):
+    args = {**SMALL, "padding": 1, "learned_upsampling": True}
+    trained, fresh = FCNVGG(**args, stride=16), FCNVGG(**args, stride=8)
+    for parameter in (*trained.score.parameters(), *trained.upsamplings.parameters()):
+        nn.init.normal_(parameter)
+    place, images = str(tmp_path / "16.ckpt"), torch.rand(1, 3, 40, 50)
+    torch.save(trained.state_dict(), place)
+    again = FCNVGG(**args, stride=16, weights=place)
+    torch.testing.assert_close(again.eval()(images), trained.eval()(images), rtol=0, atol=0)
+    finer = FCNVGG(**args, stride=8, weights=place).upsamplings
+    assert torch.equal(finer[0].weight, trained.upsamplings[0].weight)
+    assert torch.equal(finer[2].weight, fresh.upsamplings[2].weight)
+    without = FCNVGG(**args, stride=8, weights=place, keep_scores=False).upsamplings
+    assert torch.equal(without[0].weight, fresh.upsamplings[0].weight)
 
 
 def test_a_finer_net_goes_on_from_a_coarser_ones_checkpoint(tmp_path):

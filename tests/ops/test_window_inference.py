@@ -83,10 +83,11 @@ def written(folder, boxes):
 
 
 def test_windows_of_a_file_are_the_best_large_ones_enlarged_and_cut(tmp_path):
-    boxes = [[2, 2, 6, 4], [0, 0, 10, 10], [4, 4, 14, 12], [5, 5, 15, 12]]
+    boxes = [[2, 2, 6, 4], [0, 0, 10, 10], [0, 0, 3, 3], [4, 4, 14, 12], [5, 5, 15, 12]]
     file = written(tmp_path, {"a": boxes})
-    found = FileWindows(str(file), most=2, smallest=3, context=1.2)(12, 20, "a")
-    assert found.tolist() == [[0, 0, 11, 11], [3, 3, 15, 12]]  # the first has a side of 2, the fourth is one too many
+    found = FileWindows(str(file), most=3, smallest=3.5, context=1.2)(12, 20, "a")
+    # the first is 2.4 pixels high, the third 3.6, of which the image has less, the last is one too many
+    assert found.tolist() == [[0, 0, 11, 11], [0, 0, 4, 4], [3, 3, 15, 12]]
     with pytest.raises(ValueError, match="no proposals for image b; GridWindows needs none"):
         FileWindows(str(file))(12, 20, "b")
 

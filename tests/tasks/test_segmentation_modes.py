@@ -8,6 +8,7 @@ from torch import nn
 from lightning_cv.callbacks import MultilabelMetrics, SegmentationMetrics
 from lightning_cv.contracts import LabelMap
 from lightning_cv.metrics.multilabel import MultilabelOverlap
+from lightning_cv.ops.net_product import NetProduct, ScoreProduct
 from lightning_cv.ops.segmentation_losses import DiceLoss, FocalLoss, LovaszLoss
 from lightning_cv.tasks import MultilabelSegModule, SegModule
 
@@ -137,3 +138,17 @@ def test_void_of_one_label_leaves_the_others_to_count():
     slope = torch.autograd.grad(loss, task.net.bias)[0]
     assert slope[1] == 0
     assert (slope[[0, 2]] != 0).all()
+
+
+def test_a_product_of_probabilities_is_refused_for_labels_that_overlap():
+    """Logarithms of shares are below zero: no label would ever be there. Scores are not."""
+    for product, told in (
+        (NetProduct, "model.inference: NetProduct is for classes that exclude each"),
+        (ScoreProduct, ""),
+    ):
+        task = MultilabelSegModule(nn.Conv2d(3, 2, 1), adam, inference=product(nn.Conv2d(3, 2, 1)))
+        if told:
+            with pytest.raises(ValueError, match=told):
+                task.check_classes(TWO)
+        else:
+            task.check_classes(TWO)

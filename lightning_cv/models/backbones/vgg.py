@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_cv.models.backbones.normalise import IMAGENET_MEAN, IMAGENET_STD, Normalise
+from lightning_cv.models.begun import note_begun
 
 CONVOLUTIONS = (2, 2, 3, 3, 3)
 """Convolutions of the five stages."""
@@ -72,11 +73,21 @@ class VGG16Backbone(nn.Module):
             if stage + 1 in pools:
                 self._map_layers.append(len(layers) - 1)
         self.features = nn.Sequential(*layers)
+        self.begun = weights is not None or frozen_stages == 0
+        self.register_load_state_dict_post_hook(note_begun)  # type: ignore[no-untyped-call]  # torch states none
         if weights is not None:
             self._load(weights)
         convolutions = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
         for conv in convolutions[: sum(CONVOLUTIONS[:frozen_stages])]:
             conv.requires_grad_(False)
+
+    def check_begun(self) -> None:
+        """A `ValueError` where stages are frozen that were never given weights."""
+        if not self.begun:
+            raise ValueError(
+                "VGG16Backbone: frozen_stages keeps weights that were never given: --model.net.features.weights FILE, "
+                "torchvision's VGG-16, or frozen_stages 0"
+            )
 
     def _load(self, weights: str) -> None:
         if not Path(weights).is_file():

@@ -40,8 +40,8 @@ class FasterRCNN(InParts):
         trained: of "features", "rpn" and "boxes", which are trained; the others keep their weights, and a stage that is
             not trained has no loss.
         weights: a checkpoint of a net with such parts to begin from.
-        weights_of: which parts are taken from it; None is all. Where they are named, and not all are trained, training
-            without a checkpoint is refused.
+        weights_of: which parts are taken from it, or what of a part that is trained, such as "boxes.head"; None is all.
+            Where they are named, and not all are trained, training without a checkpoint is refused.
     """
 
     parts = PARTS

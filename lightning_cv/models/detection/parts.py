@@ -7,6 +7,9 @@ from typing import ClassVar, Self
 import torch
 from torch import nn
 
+from lightning_cv.contracts import ContinuingNet
+from lightning_cv.models.begun import note_begun
+
 
 class InParts(nn.Module):
     """A net whose parts, children of these names, are trained or keep their weights."""
@@ -20,8 +23,11 @@ class InParts(nn.Module):
     def begin_parts(self, trained: Sequence[str], weights: str | None, weights_of: Sequence[str] | None) -> None:
         """Fill `weights_of` from a checkpoint, if there is one, and let parts that are not `trained` keep theirs."""
         filled = self.parts if weights_of is None else weights_of
-        for what, names in (("trained", trained), ("weights_of", filled)):
-            if not names or set(names) - set(self.parts):
+        inner = [
+            f"{part}.{name}" for part in trained if part in self.parts for name in self.get_submodule(part)._modules
+        ]
+        for what, names, known in (("trained", trained, self.parts), ("weights_of", filled, (*self.parts, *inner))):
+            if not names or set(names) - set(known):
                 raise ValueError(f"{type(self).__name__}: {what} names some of {list(self.parts)}, got {list(names)}")
         if set(trained) == {"features"}:
             with_loss = " or ".join(part for part in self.parts if part != "features")
@@ -37,7 +43,10 @@ class InParts(nn.Module):
         self.train()
 
     def check_begun(self) -> None:
-        """A `ValueError` where parts that are not trained were to come from a checkpoint, and none was given."""
+        """A `ValueError` where what is not trained was to come from a file, and none was given."""
+        for part in self.parts:
+            if isinstance(module := self.get_submodule(part), ContinuingNet):
+                module.check_begun()
         if not self.begun:
             raise ValueError(
                 f"{type(self).__name__}: trained is {list(self.trained)}, and there are no weights to take "
@@ -50,11 +59,6 @@ class InParts(nn.Module):
         for part in set(self.parts) - set(self.trained):
             self.get_submodule(part).eval()
         return self
-
-
-def note_begun(net: nn.Module, _: object) -> None:
-    """A hook after a whole state dict was loaded: the net has weights now."""
-    net.begun = True  # type: ignore[assignment]  # modules take it for a tensor
 
 
 def load_parts(net: nn.Module, path: str, parts: Sequence[str]) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from lightning_cv.models.begun import note_begun
 from lightning_cv.models.detection.faster_rcnn import FasterRCNN
 from lightning_cv.models.detection.objects import whole_sizes
-from lightning_cv.models.detection.parts import load_parts, note_begun
+from lightning_cv.models.detection.parts import load_parts
 from lightning_cv.ops.anchors import AnchorSet
 from lightning_cv.ops.boxes import clip_boxes
 

@@ -96,9 +96,8 @@ class DeconvNet(nn.Module):
         if bad:
             raise ValueError(f"DeconvNet: {path}: {len(bad)} of {len(wanted)} tensors are missing or of another shape")
         if unknown := [name for name in wanted if not given[name].isfinite().all()]:
-            raise ValueError(
-                f"DeconvNet: {path}: {unknown[0]} is not finite (torchvision's file of features only has no classifier)"
-            )
+            why = " (torchvision's file of features only has no classifier)" if "features.0.weight" in state else ""
+            raise ValueError(f"DeconvNet: {path}: {unknown[0]} is not finite{why}")
         self.load_state_dict({name: given[name] for name in wanted if name not in stated}, strict=False)
 
     def _names_of_vgg(self) -> list[str]:

@@ -62,10 +62,12 @@ class FCNVGG(nn.Module):
         hidden: channels of fc6 and fc7, 4096 in the paper.
         dropout: of fc6 and fc7.
         weights: a file to begin from: torchvision's state dict of VGG-16, whose classifier becomes fc6 and fc7, or a
-            checkpoint of this net, also at a coarser stride, whose finer scores stay at zero. None draws them.
+            checkpoint of this net, also at a coarser stride, whose finer scores stay at zero and whose filters of
+            another factor stay bilinear. None draws them.
         mean, std: of each channel, 0 to 1. None is what the weights were trained with: ImageNet's of torchvision's
             file, what a checkpoint holds, and without weights those of Caffe's VGG-16.
-        keep_scores: False lets scores begin at zero whatever the weights hold, for other classes than theirs.
+        keep_scores: False lets scores begin at zero, and upsampling bilinear, whatever the weights hold, for other
+            classes than theirs.
     """
 
     def __init__(
@@ -133,9 +135,8 @@ class FCNVGG(nn.Module):
         if bad:
             raise ValueError(f"FCNVGG: {path}: {len(bad)} of {len(wanted)} tensors are missing or of another shape")
         if unknown := [name for name in wanted if not given[name].isfinite().all()]:
-            raise ValueError(
-                f"FCNVGG: {path}: {unknown[0]} is not finite (torchvision's file of features only has no classifier)"
-            )
+            why = " (torchvision's file of features only has no classifier)" if "features.0.weight" in state else ""
+            raise ValueError(f"FCNVGG: {path}: {unknown[0]} is not finite{why}")
         scores = [name for name in given if name.startswith(("score.", "skip_scores."))]
         other = [name for name in scores if len(given[name]) != self.num_classes]
         if keep_scores and any(given[name].any() for name in other):  # none are lost where all are zero
@@ -143,7 +144,8 @@ class FCNVGG(nn.Module):
                 f"FCNVGG: {path} scores {len(given[other[0]])} classes, this net {self.num_classes}: keep_scores=false "
                 "lets its scores begin at zero"
             )
-        dropped = stated | set(other if keep_scores else scores)
+        filters = {name for name in given if name.startswith("upsamplings.")}
+        dropped = stated | (set(other) if keep_scores else filters | set(scores))
         self.load_state_dict({name: value for name, value in given.items() if name not in dropped}, strict=False)
 
     def forward(self, images: Tensor, /) -> Tensor:
@@ -184,9 +186,13 @@ def _of_torchvision(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> d
 
 
 def _of_fcn(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of a checkpoint of this net that this one has, too; upsampling depends on the stride and stays."""
-    named = {name.removeprefix("net."): value for name, value in state.items()}
-    return {name: value for name, value in named.items() if name in own and not name.startswith("upsamplings.")}
+    """Tensors of a checkpoint of this net that this one has, too; filters for another factor or other classes not."""
+    named = {name.removeprefix("net."): value for name, value in state.items() if name.removeprefix("net.") in own}
+    return {
+        name: value
+        for name, value in named.items()
+        if not name.startswith("upsamplings.") or value.shape == own[name].shape
+    }
 
 
 def _stage(channels: int, out_channels: int, count: int, padding: int) -> nn.Sequential:

@@ -69,7 +69,7 @@ class SlidingWindow(nn.Module):
     """The lecture's first idea: cut out the window around each pixel, classify it, go on to the next.
 
     Away from the border by a window's half, where the two pad differently, the logits are those of the same net run
-    over the whole image. What overlapping windows share is worked out again for each: `(2 * depth + 1)^2` times as
+    over the whole image. What overlapping windows share is worked out again for each: `(2 * depth - 1)^2` times as
     much arithmetic in the first layer.
 
     Args:
