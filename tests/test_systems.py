@@ -83,11 +83,13 @@ REAL = {
 SEGMENTATION = REAL["segmentation"]
 
 
-def windows(kind: str, train: str) -> Real:
-    """As DeconvNet's stages see pictures."""
+def windows(kind: str) -> Real:
+    """As DeconvNet's stages see pictures: those of which there are object masks."""
     block = {"class_path": f"lightning_cv.datasets.windows.{kind}"}
     to_64 = ("WindowTrain", {"size": 64, "larger": 72})
-    return SEGMENTATION._replace(arguments={**VOC, "train": train, "windows": block}, train=to_64)
+    return SEGMENTATION._replace(
+        arguments={**VOC, "train": "derived_object - val - test", "windows": block}, train=to_64
+    )
 
 
 MODES = {
@@ -95,8 +97,8 @@ MODES = {
     "multilabel_drawn": SEGMENTATION._replace(
         arguments={**VOC, "multilabel": True}, classes=20, base="multilabel_segmentation"
     ),
-    "deconvnet_stage1_drawn": windows("ObjectWindows", "derived_object - val - test"),  # pictures with object masks
-    "deconvnet_stage2_drawn": windows("ProposalWindows", "train"),
+    "deconvnet_stage1_drawn": windows("ObjectWindows"),
+    "deconvnet_stage2_drawn": windows("ProposalWindows"),
 }
 """Experiments that see real pictures in another way."""
 SYSTEMS = [path for path in small_experiments() if path.parent.name in REAL and path.stem.endswith("_drawn")]
