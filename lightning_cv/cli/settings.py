@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from jsonargparse import Namespace
-
 from lightning_cv.errors import UserError
 
 Settings = dict[str, Any]  # what YAML holds: scalars, lists, mappings
@@ -129,6 +127,8 @@ def untrained(block: Any) -> Any:  # Any: a YAML tree
 
 def forget_weights(block: Any) -> None:  # Any: parsed settings
     """`untrained`, of parsed settings and in place."""
+    from jsonargparse import Namespace  # slow, and only a fit needs it
+
     entries = block if isinstance(block, dict) else vars(block) if isinstance(block, Namespace) else {}
     for key, value in entries.items():
         if key == "weights" and isinstance(value, str):

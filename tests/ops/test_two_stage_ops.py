@@ -13,12 +13,12 @@ from oracles.two_stage import (
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import paste_masks_in_image
-from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops import MultiScaleRoIAlign, roi_align
 
 from lightning_cv.ops.anchors import RegionAnchors
 from lightning_cv.ops.masks import mask_targets, paste_masks, paste_masks_in_whole_pixels
 from lightning_cv.ops.matching import IGNORED, NO_MATCH, match_regions, match_rpn
-from lightning_cv.ops.roi import align_regions, pool_regions, pyramid_level, with_image_index
+from lightning_cv.ops.roi import align_on_levels, align_regions, pool_regions, pyramid_level, with_image_index
 from lightning_cv.ops.sampling import balanced_sample
 
 
@@ -122,10 +122,10 @@ def test_region_alignment_equals_the_loop(size: int, sampling: int, aligned: boo
 
 def test_alignment_is_the_same_kernel_where_determinism_is_only_wished_for() -> None:
     x, regions = torch.randn(1, 2, 6, 8), with_image_index([torch.tensor(BOXES)])
-    expected = align_regions(x, regions, 8, 3)
+    expected = align_regions(x, regions, 8, 3, 0)
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
-        assert torch.equal(align_regions(x, regions, 8, 3), expected)
+        assert torch.equal(align_regions(x, regions, 8, 3, 0), expected)
     finally:
         torch.use_deterministic_algorithms(False)
 
@@ -139,6 +139,24 @@ def test_features_have_gradients_no_region_gives_none_and_half_precision_is_wide
     out.sum().backward()
     assert x.grad is not None
     assert x.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("aligned", [False, True])
+def test_alignment_on_all_levels_and_its_gradient_are_those_of_torchvision(aligned: bool) -> None:
+    generator = torch.Generator().manual_seed(3)
+    maps = [torch.randn(2, 5, 48 // 2**i, 64 // 2**i, generator=generator, requires_grad=True) for i in range(3)]
+    corner = torch.rand(40, 2, generator=generator) * 200
+    boxes = torch.cat([corner, corner + torch.rand(40, 2, generator=generator) * 90], dim=1)
+    regions, level = with_image_index([boxes[:25], boxes[25:]]), torch.arange(40) % 3
+    found = align_on_levels(maps, [4, 8, 16], regions, level, 7, 2, aligned)
+    expected = torch.empty_like(found)
+    for number, x in enumerate(maps):
+        expected[level == number] = roi_align(x, regions[level == number], 7, 1 / (4 * 2**number), 2, aligned)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    slopes = torch.randn(found.shape, generator=generator)
+    ours, theirs = (torch.autograd.grad((cells * slopes).sum(), maps) for cells in (found, expected))
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-5)
 
 
 def test_pyramid_levels_are_those_of_torchvision() -> None:

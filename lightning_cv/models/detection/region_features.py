@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lightning_cv.models.backbones.timm import timm_state
-from lightning_cv.ops.roi import align_regions, pool_regions, pyramid_level, with_image_index
+from lightning_cv.ops.roi import align_on_levels, align_regions, pool_regions, pyramid_level, with_image_index
 
 
 class RegionReader(nn.Module):
@@ -80,6 +80,16 @@ class RoIAlign(RegionReader):
     def read(self, x: Tensor, regions: Tensor, stride: float) -> Tensor:
         """Cells of regions of one map."""
         return align_regions(x, regions, stride, self.size, self.sampling, self.aligned)
+
+    def forward(self, maps: Sequence[Tensor], strides: Sequence[int], boxes: Sequence[Tensor], /) -> Tensor:
+        """Cells (R, C, S, S) of the boxes of all images, image by image; on a CPU of all maps at once."""
+        maps, strides = maps[: self.maps], strides[: self.maps]
+        if maps[0].device.type != "cpu" or self.sampling < 1:
+            return super().forward(maps, strides, boxes)
+        regions = with_image_index(boxes)
+        level = pyramid_level(regions[:, 1:], strides, self.canonical_size) if len(maps) > 1 else None
+        level = regions.new_zeros(len(regions)).long() if level is None else level
+        return align_on_levels(maps, strides, regions, level, self.size, self.sampling, self.aligned)
 
 
 class RegionHead(nn.Module):
