@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import yaml
 
 from lightning_cv.cli.compare_plan import Plan, System, data_module, folder_of, read_plan
-from lightning_cv.cli.experiments import read_yaml
+from lightning_cv.cli.experiments import find_experiment, read_yaml
 from lightning_cv.cli.run_folder import CHECKPOINTS, RunLock, write_json
 from lightning_cv.errors import UserError, is_out_of_memory
 
@@ -54,12 +54,13 @@ def main(argv: list[str]) -> int:
         description="Train and test detectors on the same pictures, and tell what each costs.",
         epilog=EPILOG,
     )
-    parser.add_argument("file", type=Path, metavar="FILE", help="such as experiments/detection/two_stage_timeline.yaml")
+    parser.add_argument("file", metavar="FILE", help="such as detection/two_stage_timeline")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of all runs, table and figure")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     options = parser.parse_args(argv)
-    plan = read_plan(options.file)
-    _begin(options.out, read_yaml(options.file))
+    file = find_experiment(options.file)
+    plan = read_plan(file)
+    _begin(options.out, read_yaml(file))
     from PIL import Image  # with what follows heavy, after --help
 
     from lightning_cv.viz.timeline import cost_bars, cost_table

@@ -46,7 +46,7 @@ def cost_bars(costs: Mapping[str, Cost], device: str) -> Picture:
 
     The title says what they ran on.
     """
-    figure = Figure(figsize=(12, 1.2 + 0.5 * len(costs)), dpi=100, layout="constrained")
+    figure = Figure(figsize=(12, 1.5 + 0.5 * len(costs)), dpi=100, layout="constrained")
     figure.suptitle(device, fontsize=11)
     canvas = FigureCanvasAgg(figure)
     names, rows = list(costs), list(costs.values())
@@ -71,5 +71,6 @@ def cost_bars(costs: Mapping[str, Cost], device: str) -> Picture:
         axes.margins(x=0.25)
         plain(axes)
     figure.axes[0].invert_yaxis()
-    figure.axes[0].legend(frameon=False, fontsize=9)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return drawn(canvas)
