@@ -17,7 +17,7 @@ from lightning_cv.cli.experiments import (
     staged_experiments,
 )
 from lightning_cv.cli.fit import launch
-from lightning_cv.tools.rcnn import STAGES
+from lightning_cv.tools.rcnn import FIGURES, STAGES
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_every_recipe_is_parsed(path):
     with torch.device("meta"):
         built = parser.instantiate(parser.parse_args([*arguments, *without_weights(path)]))
     assert built.net.num_classes == (10 if path.stem.endswith("drawn") else 20)
-    assert built.target.metric in rcnn.FIGURES
+    assert built.target.metric in FIGURES
 
 
 def without_weights(path):
