@@ -87,8 +87,7 @@ class RoIAlign(RegionReader):
         if maps[0].device.type != "cpu" or self.sampling < 1:
             return super().forward(maps, strides, boxes)
         regions = with_image_index(boxes)
-        level = pyramid_level(regions[:, 1:], strides, self.canonical_size) if len(maps) > 1 else None
-        level = regions.new_zeros(len(regions)).long() if level is None else level
+        level = pyramid_level(regions[:, 1:], strides, self.canonical_size)
         return align_on_levels(maps, strides, regions, level, self.size, self.sampling, self.aligned)
 
 
