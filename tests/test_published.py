@@ -22,6 +22,8 @@ from lightning_cv.datasets.drawn import draw_scene, scene_seed
 from lightning_cv.models import FasterRCNN, FastRCNN
 from lightning_cv.models.detection.proposers import WindowProposals
 from lightning_cv.ops.anchors import RegionAnchors
+from lightning_cv.ops.segmentation_losses import SummedCrossEntropyLoss
+from lightning_cv.schedules import Polynomial
 from lightning_cv.tasks import InstanceSegModule, SegModule, TwoStageDetector
 from lightning_cv.tasks.base import Task
 
@@ -154,6 +156,54 @@ def test_every_part_of_a_published_segmentation_is_built(
     assert listed == (fcn if "fcn" in path.stem else {"train": "degh", "val": "bf", "test": "bf"})
 
 
+@pytest.mark.parametrize(
+    ("stem", "rate", "momentum", "steps", "batch", "images", "drops"),
+    [  # Shelhamer's solvers; Noh's, whose iterations are of 8 batches; mmsegmentation's recipe of 16 images
+        ("fcn32s_voc", 1e-10, 0.99, 100_000, 1, 1, []),
+        ("fcn16s_voc", 1e-12, 0.99, 100_000, 1, 1, []),
+        ("fcn8s_voc", 1e-14, 0.99, 100_000, 1, 1, []),
+        ("fcn8s_at_once_voc", 1e-10, 0.99, 300_000, 1, 1, []),
+        ("deconvnet_stage1_voc", 0.01, 0.9, 20_000, 8, 64, [9_000, 18_000]),
+        ("deconvnet_stage2_voc", 0.01, 0.9, 40_000, 8, 64, [10_000, 20_000, 30_000]),
+        ("deeplabv3plus_r50_voc", 0.01, 0.9, 40_000, 16, 16, None),
+    ],
+)
+def test_published_segmentation_recipes_count_as_their_solvers_do(
+    stem: str,
+    rate: float,
+    momentum: float,
+    steps: int,
+    batch: int,
+    images: int,
+    drops: list[int] | None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if (path := experiment(f"segmentation/{stem}")) not in SEGMENTATION:
+        pytest.skip("needs an extra that is not installed")
+    settings = settings_of(path, capsys)
+    trainer, data = settings["trainer"], settings["data"]["init_args"]
+    assert (trainer["max_steps"], data["batch_size"]) == (steps, batch)
+    assert data["batch_size"] * trainer["accumulate_grad_batches"] == images
+    with torch.device("meta"):
+        task = task_of(settings, SegModule)
+    assert isinstance(task.loss, SummedCrossEntropyLoss) is stem.startswith("fcn")
+    schedule = task.schedule
+    if drops is None:
+        assert isinstance(schedule, Polynomial)
+    elif not drops:
+        assert schedule is None, "the rate is fixed"
+    else:
+        assert schedule is not None
+        factors = [schedule((drop + side) / steps) for drop in drops for side in (-1, 1)]
+        assert factors == pytest.approx([0.1 ** (turn + late) for turn in range(len(drops)) for late in (0, 1)])
+    for group in optimizer_of(task).param_groups:
+        once = {(rate, 5e-4)} if "deeplab" in stem else {(rate, 5e-4), (2 * rate, 0.0)}
+        assert (group["lr"], group["weight_decay"]) in once
+        assert group["momentum"] == momentum
+    if "fcn8s" in stem:
+        assert task.net.skip_scales == ((0.01, 0.0001) if "at_once" in stem else (1.0, 1.0))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stem", ["fcn8s_voc", "deconvnet_stage2_voc"])
 def test_a_published_segmentation_trains_a_step(stem: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -213,6 +263,8 @@ def test_published_two_stage_recipes_count_as_their_solvers_do(
     assert data["keep_difficult"] is difficult
     with torch.device("meta"):
         task = task_of(settings, TwoStageDetector)
+    if isinstance(task.net, FasterRCNN):
+        assert task.net.rpn.min_size == 16 * 600 / 375  # 16 pixels of the file, whose 375 become 600
     assert task.schedule is not None
     factors = [task.schedule(step / steps) for step in (0, tenth_from - 1, tenth_from + 1, steps - 1)]
     assert factors == pytest.approx([1, 1, 0.1, 0.1])
@@ -242,7 +294,7 @@ def test_alternating_training_at_published_size_hands_each_step_to_the_next(caps
     for step in (2, 4):
         boxes, rpn = nets[step].boxes, nets[step].rpn if step == 4 else nets[step].proposer.net.rpn
         assert (boxes.samples, tuple(boxes.background), boxes.spread.measured) == (64, (0, 0.5), 500)
-        assert (rpn.top_before[0], *rpn.top_after) == (30_000, 2_000, 300)
+        assert (rpn.top_before[0], *rpn.top_after, rpn.min_size) == (30_000, 2_000, 300, 25.6)
     for step in (1, 2, 3):
         with pytest.raises(ValueError, match=r"--model\.net\.(features|proposer|)\.?weights (FILE|CKPT)"):
             nets[step].check_begun()

@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import shutil
+import statistics
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,8 @@ from lightning_cv.cli.run_folder import CHECKPOINTS, RunLock, write_json
 from lightning_cv.errors import UserError, is_out_of_memory
 
 if TYPE_CHECKING:  # `--help` shall not wait for them
+    import torch
+
     from lightning_cv.contracts import DetectionSample
     from lightning_cv.datamodules.base import DetectionDataModule
     from lightning_cv.datasets.proposals import Entry
@@ -30,7 +33,8 @@ if TYPE_CHECKING:  # `--help` shall not wait for them
 EPILOG = """FILE holds `data`, as an experiment has it; `proposals`, settings of selective search; and `systems`, by
 name: `experiment`, `settings` (dotted keys) and `needs_proposals`. Seconds to train count selective search on the
 training pictures where a system needs it, seconds a picture selective search on that picture; a picture's clock covers
-resizing or warping it and the net, not reading the file. Disk is what training keeps of pictures: proposals and
+resizing or warping it and the net, not reading the file. Proposals of a picture are selective search, or what a Faster
+R-CNN does between its features and its regions. Disk is what training keeps of pictures: proposals and
 features. All run on one device, the first GPU where there is one; selective search on the CPU. A call that was stopped
 goes on where it was; another FILE or another device needs another folder."""
 
@@ -134,7 +138,7 @@ def compare(plan: Plan, folder: Path) -> "dict[str, Cost]":
                 train_seconds=done["train_seconds"],
                 train_search_seconds=needed["train_seconds"] if needed else 0.0,
                 picture_seconds=done["picture_seconds"],
-                picture_search_seconds=needed["picture_seconds"] if needed else 0.0,
+                picture_proposal_seconds=needed["picture_seconds"] if needed else done["proposal_seconds"],
                 bytes_on_disk=int(done["bytes_on_disk"] + (needed["bytes_on_disk"] if needed else 0)),
                 map_50=done["map_50"],
             )
@@ -226,6 +230,7 @@ def _rcnn(system: System, settings: Path, place: Path) -> dict[str, float]:
     return {
         "train_seconds": sum(taken for stage, taken in results["seconds"].items() if stage != "detections"),
         "picture_seconds": results["figures"]["test/seconds_an_image"],
+        "proposal_seconds": 0.0,
         "bytes_on_disk": float(sum(file.stat().st_size for file in (place / "features").iterdir())),
         "map_50": results["figures"]["test/map_50"],
     }
@@ -247,9 +252,11 @@ def _detector(system: System, settings: Path, place: Path) -> dict[str, float]:
         _clear(place)
         launch("fit", [*_arguments(system, settings), "--run_dir", str(place)])
     tested = launch("test", ["--ckpt", str(last)])
+    whole, proposing = _picture_seconds(last)
     found = {
         "train_seconds": _read(place / RESULTS)["seconds"],
-        "picture_seconds": _picture_seconds(last),
+        "picture_seconds": whole - proposing,
+        "proposal_seconds": proposing,
         "bytes_on_disk": 0.0,
         "map_50": tested.metrics["test/map_50"],
     }
@@ -277,10 +284,11 @@ def _arguments(system: System, settings: Path) -> list[str]:
     return [*files, *_options(system), *where, "--trainer.enable_model_summary=false"]
 
 
-def _picture_seconds(checkpoint: Path) -> float:
-    """Mean seconds to prepare and look at one test picture, read already, its proposals found already.
+def _picture_seconds(checkpoint: Path) -> tuple[float, float]:
+    """Mean seconds to prepare and look at one test picture, read already, and of them those of proposals of its own.
 
-    The clock is that of R-CNN's detections. The first picture warms up; one for which memory runs out does not count.
+    Proposals of selective search are found already. The clock is that of R-CNN's detections. The first picture warms
+    up; one for which memory runs out does not count.
     """
     import torch
 
@@ -301,21 +309,38 @@ def _picture_seconds(checkpoint: Path) -> float:
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
-    return sum(seconds[1:]) / len(seconds[1:]) if seconds[1:] else math.nan
+    whole, proposing = zip(*seconds[1:], strict=True) if seconds[1:] else ([math.nan], [math.nan])
+    return statistics.fmean(whole), statistics.fmean(proposing)
 
 
-def _seconds_of(sample: "DetectionSample", task: "DetectionTask", datamodule: "DetectionDataModule") -> float:
-    """Seconds until all is found in one picture."""
-    import torch
-
+def _seconds_of(
+    sample: "DetectionSample", task: "DetectionTask", datamodule: "DetectionDataModule"
+) -> tuple[float, float]:
+    """Seconds until all is found in one picture, and those in which the net proposes regions, timed on its maps."""
     from lightning_cv.datamodules.batches import collate_detection
+    from lightning_cv.models import FasterRCNN
+    from lightning_cv.models.detection.objects import whole_sizes
 
     began = time.perf_counter()
     batch = collate_detection([datamodule.eval_transform(sample, 0)])
-    task.detections(datamodule.transfer_batch_to_device(batch, task.device, 0))
-    if task.device.type == "cuda":
-        torch.cuda.synchronize(task.device)
-    return time.perf_counter() - began
+    batch = datamodule.transfer_batch_to_device(batch, task.device, 0)
+    task.detections(batch)
+    seconds = _now(task.device) - began
+    if not isinstance(task.net, FasterRCNN):
+        return seconds, 0.0
+    maps, sizes = task.net.features(batch["images"]), whole_sizes(batch["images"])
+    began = _now(task.device)
+    task.net.propose_from(maps, sizes, training=False)
+    return seconds, _now(task.device) - began
+
+
+def _now(device: "torch.device") -> float:
+    """Seconds on a clock, when all that the device was told is done."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def _options(system: System) -> list[str]:

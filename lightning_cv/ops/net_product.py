@@ -93,8 +93,10 @@ def _log_probabilities(look: Look, inference: DenseInference | None, images: Ten
 def _load(net: nn.Module, path: str) -> None:
     if not Path(path).is_file():
         raise ValueError(f"NetProduct: no weights at {path}")
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    state = {name.removeprefix("net."): value for name, value in content.get("state_dict", content).items()}
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if "state_dict" in state:  # of a task, whose net may have trained with an auxiliary head
+        kept = state["state_dict"].items()
+        state = {name.removeprefix("net."): value for name, value in kept if name.startswith("net.")}
     try:
         net.load_state_dict(state)
     except RuntimeError as error:

@@ -247,13 +247,14 @@ class Story:
     def detections(self) -> bool:
         """Detect in all test pictures, with and without box regression, and judge.
 
-        A picture for which memory runs out is told and judged as without detections; the next call tries it again.
+        A picture for which memory runs out is told and judged as without detections; the next call tries it again. The
+        first is looked at twice, so that no picture's seconds are those of a net that warms up.
         """
         folder = self.folder / "detections"
         refuse_others(folder, self.pictures["test"])
         missing = [row for row in range(len(self.test)) if not (folder / f"{row}.npz").is_file()]
         detector = self.detector()
-        for row in track(missing, "detections", disable=self.quiet):
+        for row in track([*missing[:1], *missing], "detections", disable=self.quiet):
             sample = self.test[row]
             began = time.perf_counter()
             regions = regions_of(sample, self.recipe.proposals)

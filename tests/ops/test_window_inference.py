@@ -109,9 +109,8 @@ def test_the_product_of_two_nets_by_hand(tmp_path):
     for net, shares in ((one, (0.6, 0.4)), (other, (0.2, 0.8))):
         nn.init.zeros_(net.weight)
         net.bias.data = torch.tensor(shares).log() + 5.0  # a constant on all scores of a net does not matter
-    torch.save(
-        {"state_dict": {f"net.{name}": value for name, value in other.state_dict().items()}}, tmp_path / "b.ckpt"
-    )
+    trained = {f"net.{name}": value for name, value in other.state_dict().items()}
+    torch.save({"state_dict": trained | {"auxiliary.head.bias": torch.zeros(2)}}, tmp_path / "b.ckpt")
     product = NetProduct(nn.Conv2d(3, 2, 1), str(tmp_path / "b.ckpt"))
     task = SegModule(one, torch.optim.SGD, inference=product)
     found = task.probabilities(task.logits_of(torch.rand(1, 3, 4, 4)))

@@ -93,7 +93,7 @@ class FasterRCNN(InParts):
     def detect_in(self, images: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Detections]:
         """As `detect`, in the upper left (H, W) of each image, the rest being padding."""
         maps: list[Tensor] = self.features(images)
-        return self.boxes.detect(maps, self._proposals(maps, sizes, training=False), sizes)
+        return self.boxes.detect(maps, self.propose_from(maps, sizes, training=False), sizes)
 
     @torch.no_grad()
     def propose(
@@ -106,7 +106,9 @@ class FasterRCNN(InParts):
             sizes: height and width of the picture in each, to which boxes are cut; None for all of it.
             training: as many as a second stage is trained on, see `RPN.top_after`, not as many as are looked at in use.
         """
-        return self._proposals(self.features(images), whole_sizes(images) if sizes is None else sizes, training)
+        return self.propose_from(self.features(images), whole_sizes(images) if sizes is None else sizes, training)
 
-    def _proposals(self, maps: list[Tensor], sizes: Sequence[tuple[int, int]], training: bool) -> list[Tensor]:
+    @torch.no_grad()
+    def propose_from(self, maps: list[Tensor], sizes: Sequence[tuple[int, int]], training: bool) -> list[Tensor]:
+        """As `propose`, from what `features` made of the images."""
         return [boxes for boxes, _ in self.rpn.proposals(self.rpn(maps), sizes, training)]

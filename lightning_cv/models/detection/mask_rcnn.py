@@ -54,5 +54,5 @@ class MaskRCNN(FasterRCNN):
     ) -> list[Detections]:
         """As `detect_in`, on maps of the images that are there already; without sizes, in all of each image."""
         sizes = whole_sizes(images) if sizes is None else sizes
-        found = self.boxes.detect(maps, self._proposals(maps, sizes, training=False), sizes)
+        found = self.boxes.detect(maps, self.propose_from(maps, sizes, training=False), sizes)
         return self.masks.masks(maps, found, images.shape[-2], images.shape[-1])

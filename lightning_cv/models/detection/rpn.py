@@ -46,8 +46,9 @@ class RPN(nn.Module):
         top_before: best anchors a map before NMS, in training and in use.
         top_after: proposals an image after it, likewise.
         nms_threshold: overlap above which the weaker of two proposals of a map goes.
-        min_size: least side of a proposal in pixels of the image. The paper's code has 16 in pixels of the file. A
-            proposal of no width or height, such as one in the padding, is none even where this is 0.
+        min_size: least side of a proposal in pixels of the image. The paper's code has 16 in pixels of the file, which
+            the pictures' scale makes 25.6 for most of VOC. A proposal of no width or height, such as one in the
+            padding, is none even where this is 0.
     """
 
     def __init__(

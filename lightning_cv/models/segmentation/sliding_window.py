@@ -74,7 +74,7 @@ class SlidingWindow(nn.Module):
 
     Args:
         net: classifies windows.
-        step: pixels from one window to the next; pixels between take the logits of the window nearest before them.
+        step: pixels from one window to the next; pixels between take the logits of the nearest one, of two the later.
         at_once: windows that are copied and classified together. This bounds the memory of prediction; training keeps
             the maps of all windows for the backward pass, and batch normalisation sees this many at a time.
     """
@@ -93,5 +93,8 @@ class SlidingWindow(nn.Module):
         windows = windows_in_turn(self.net.normalise(images), self.net.window, self.step, self.at_once)
         logits = torch.cat([self.net.classify(some) for some in windows])  # (N*h*v, K)
         coarse = logits.view(len(images), down, across, self.num_classes).permute(0, 3, 1, 2)  # (N, K, h, v)
-        fine = coarse.repeat_interleave(self.step, dim=2).repeat_interleave(self.step, dim=3)
-        return fine[..., :height, :width].contiguous()
+        rows, columns = (
+            ((torch.arange(side, device=images.device) + self.step // 2) // self.step).clamp(max=count - 1)
+            for side, count in ((height, down), (width, across))
+        )
+        return coarse[..., rows[:, None], columns]
