@@ -132,7 +132,10 @@ def importance_bars(shares: Sequence[tuple[str, float]], metric: str) -> Picture
 
 
 def bars(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
-    """A panel a figure, a bar a group of runs at their mean, a dot a run; all panels have the groups of the first."""
+    """A panel a figure, a bar a group of runs at their mean; all panels have the groups of the first.
+
+    Where a group has several runs, each is a dot.
+    """
     groups = list(next(iter(panels.values())))
     figure = Figure(figsize=(2.6 + 3.2 * len(panels), 1.0 + 0.34 * len(groups)), dpi=110, layout="constrained")
     canvas = FigureCanvasAgg(figure)
@@ -144,7 +147,8 @@ def bars(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
                 axes.annotate(
                     f"{np.mean(values):.4g}", (0, row), (4, 0), textcoords="offset points", va="center", fontsize=8
                 )
-                axes.scatter(values, [row] * len(values), 12, color="0.15", zorder=3)
+                if len(values) > 1:
+                    axes.scatter(values, [row] * len(values), 12, color="0.15", zorder=3)
         axes.set_title(name, loc="left", fontsize=10)
         axes.tick_params(axis="y", length=0)
         plain(axes)
