@@ -262,7 +262,7 @@ def _bars(sweep: Sweep) -> Figure | None:
         name: {told: [value for value in values if value is not None] for told, values in panel.items()}
         for name, panel in panels.items()
     }
-    caption = "Bars are means over runs of the same settings, dots are the runs."
+    caption = "Bars are means over runs of the same settings; where there are several, each is a dot."
     return Figure("Side by side", bars(known), caption, wide=len(known) > 1)
 
 
