@@ -34,9 +34,9 @@ EPILOG = """FILE holds `data`, as an experiment has it; `proposals`, settings of
 name: `experiment`, `settings` (dotted keys) and `needs_proposals`. Seconds to train count selective search on the
 training pictures where a system needs it, seconds a picture selective search on that picture; a picture's clock covers
 resizing or warping it and the net, not reading the file. Proposals of a picture are selective search, or what a Faster
-R-CNN does between its features and its regions. Disk is what training keeps of pictures: proposals and
-features. All run on one device, the first GPU where there is one; selective search on the CPU. A call that was stopped
-goes on where it was; another FILE or another device needs another folder."""
+R-CNN does between its features and its regions. Disk is what training keeps of pictures: proposals and features. All
+run on one device, the first GPU where there is one; selective search on the CPU. A call that was stopped goes on where
+it was; another FILE or another device needs another folder."""
 
 SPECIFICATION, DEVICE = "compare.yaml", "device.txt"
 PROPOSALS = "proposals"
@@ -138,7 +138,7 @@ def compare(plan: Plan, folder: Path) -> "dict[str, Cost]":
                 train_seconds=done["train_seconds"],
                 train_search_seconds=needed["train_seconds"] if needed else 0.0,
                 picture_seconds=done["picture_seconds"],
-                picture_proposal_seconds=needed["picture_seconds"] if needed else done["proposal_seconds"],
+                picture_proposal_seconds=(needed["picture_seconds"] if needed else 0.0) + done["proposal_seconds"],
                 bytes_on_disk=int(done["bytes_on_disk"] + (needed["bytes_on_disk"] if needed else 0)),
                 map_50=done["map_50"],
             )

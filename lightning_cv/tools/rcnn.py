@@ -254,7 +254,7 @@ class Story:
         refuse_others(folder, self.pictures["test"])
         missing = [row for row in range(len(self.test)) if not (folder / f"{row}.npz").is_file()]
         detector = self.detector()
-        for row in track([*missing[:1], *missing], "detections", disable=self.quiet):
+        for turn, row in enumerate(track([*missing[:1], *missing], "detections", disable=self.quiet)):
             sample = self.test[row]
             began = time.perf_counter()
             regions = regions_of(sample, self.recipe.proposals)
@@ -264,7 +264,8 @@ class Story:
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
-                print(f"image {sample['image_id']}: out of memory, nothing is detected in it", file=sys.stderr)
+                if turn:  # the first is told at its second time
+                    print(f"image {sample['image_id']}: out of memory, nothing is detected in it", file=sys.stderr)
                 continue
             arrays = {f"plain_{name}": np.asarray(value) for name, value in plain.items()}
             arrays |= {f"moved_{name}": np.asarray(value) for name, value in moved.items()}
